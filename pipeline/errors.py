@@ -1,0 +1,52 @@
+"""Every error that a user can cause, under one root, and the hint that ends its sentence."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ParetopathError(Exception):
+    """Root of all errors that paretopath raises on purpose. Its message is one sentence for a person."""
+
+
+class InvalidPathError(ParetopathError, ValueError):
+    """A choice of decisions that the search space does not hold."""
+
+
+class InvalidValueError(ParetopathError, ValueError):
+    """An argument outside its legal values."""
+
+
+class RecipeError(ParetopathError, ValueError):
+    """A recipe that can't be read, with file, line and field."""
+
+
+class HardwareError(ParetopathError, ValueError):
+    """A hardware or mapping description that can't be read, with file and field."""
+
+
+class MissingExtraError(ParetopathError, RuntimeError):
+    """An optional library is not installed; the message names the extra that brings it."""
+
+
+class RunDirectoryError(ParetopathError, RuntimeError):
+    """A run directory that lacks or contradicts what is asked of it."""
+
+
+class CheckpointError(ParetopathError, RuntimeError):
+    """Weights that can't be trusted or don't fit the model."""
+
+
+def nearest(got: object, legal: Iterable[object]) -> str:
+    """The end of an error's sentence: the legal choices and the one that was probably meant.
+
+    Args:
+        got: what the user gave.
+        legal: the choices that exist, in the order to print them.
+
+    Returns:
+        For example ``legal: vit, segformer; did you mean 'vit'?``.
+    """
+    choices = [str(choice) for choice in legal]
+    listed = ", ".join(choices[:12]) + (f", … ({len(choices)} in all)" if len(choices) > 12 else "")
+    close = get_close_matches(str(got), choices, n=1, cutoff=0.5)
+    return f"legal: {listed}" + (f"; did you mean {close[0]!r}?" if close else "")

@@ -1,0 +1,247 @@
+"""Decisions, execution paths and the space of all of them: pure data, no model.
+
+A search space is a list of decisions. A decision may require that another one takes certain values;
+where it does not matter it is absent. That single rule makes paths canonical: two choices that give the
+same network are the same path.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import InvalidPathError, InvalidValueError, nearest
+
+Value = bool | int | float | str
+IndexMatrix = npt.NDArray[np.int16]
+
+ABSENT = -1
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Holds where ``decision`` matters and takes one of ``values``."""
+
+    decision: str
+    values: tuple[Value, ...]
+
+    def holds(self, path: Mapping[str, Value]) -> bool:
+        """Whether a (canonical) path meets the condition."""
+        return self.decision in path and path[self.decision] in self.values
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One searchable variable.
+
+    Attributes:
+        name: dotted, from the outside in: ``blocks.3.mlp_ratio``.
+        values: from cheapest to fullest, all distinct.
+        requires: where the decision matters; everywhere if None.
+        aliases: values that give the same network as another one, mapped to that one; canonical paths
+            never hold them.
+    """
+
+    name: str
+    values: tuple[Value, ...]
+    requires: Condition | None = None
+    aliases: Mapping[Value, Value] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not self.values or len(set(self.values)) != len(self.values):
+            raise InvalidValueError(
+                f"the values of a decision must be distinct and at least one, "
+                f"but {self.name!r} got {self.values}"
+            )
+
+    @cached_property
+    def distinct(self) -> tuple[Value, ...]:
+        """The values that give different networks."""
+        return tuple(value for value in self.values if value not in self.aliases)
+
+    def index(self, value: Value) -> int:
+        """The index of a value among ``values``; InvalidPathError if it is not one of them."""
+        try:
+            return self.values.index(value)
+        except ValueError:
+            raise InvalidPathError(
+                f"decision {self.name!r} can't be {value!r}; {nearest(value, self.values)}"
+            ) from None
+
+
+class ExecutionPath(Mapping[str, Value]):
+    """An immutable, hashable choice of one value for each decision that matters.
+
+    Make one with :meth:`SearchSpace.canonical`, which drops what does not matter.
+    """
+
+    __slots__ = ("_hash", "_values")
+
+    def __init__(self, values: Mapping[str, Value]) -> None:
+        self._values = dict(values)
+        self._hash = hash(frozenset(self._values.items()))
+
+    def __getitem__(self, name: str) -> Value:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and self._values == dict(other)
+
+    def __repr__(self) -> str:
+        return f"ExecutionPath({self._values})"
+
+    @property
+    def id(self) -> str:
+        """Ten hexadecimal digits that name the path in files and on the command line."""
+        text = json.dumps(self._values, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+class SearchSpace:
+    """The decisions of one model family and the algebra of its paths.
+
+    Paths have two forms: :class:`ExecutionPath` for people and models, and rows of an index matrix of shape
+    (n_paths, n_decisions) for searching millions: the index of each decision's value, :data:`ABSENT`
+    where it does not matter.
+
+    Args:
+        decisions: each one after the decision that it requires.
+    """
+
+    def __init__(self, decisions: Sequence[Decision]) -> None:
+        self.decisions: tuple[Decision, ...] = tuple(decisions)
+        self.positions: dict[str, int] = {d.name: i for i, d in enumerate(self.decisions)}
+        if len(self.positions) != len(self.decisions):
+            raise InvalidValueError("the decisions of a search space must have distinct names")
+        for i, decision in enumerate(self.decisions):
+            needed = decision.requires
+            if needed and self.positions.get(needed.decision, len(self.decisions)) >= i:
+                raise InvalidValueError(
+                    f"decision {decision.name!r} must stand after {needed.decision!r}, which it requires"
+                )
+
+    def __getitem__(self, name: str) -> Decision:
+        try:
+            return self.decisions[self.positions[name]]
+        except KeyError:
+            raise InvalidPathError(
+                f"there is no decision {name!r}; {nearest(name, self.positions)}"
+            ) from None
+
+    @property
+    def full(self) -> ExecutionPath:
+        """The path with every decision at its fullest value: the model as published."""
+        return self.canonical({})
+
+    @property
+    def smallest(self) -> ExecutionPath:
+        """The path with every decision at its cheapest value."""
+        return self.canonical({d.name: d.values[0] for d in self.decisions})
+
+    @cached_property
+    def size(self) -> int:
+        """The number of canonical paths (exact, of any magnitude)."""
+        children: dict[str, list[Decision]] = {}
+        for decision in self.decisions:
+            if decision.requires:
+                children.setdefault(decision.requires.decision, []).append(decision)
+
+        def count(decision: Decision) -> int:
+            total = 0
+            for value in decision.distinct:
+                product = 1
+                for child in children.get(decision.name, []):
+                    assert child.requires
+                    product *= count(child) if value in child.requires.values else 1
+                total += product
+            return total
+
+        size = 1
+        for decision in self.decisions:
+            size *= 1 if decision.requires else count(decision)
+        return size
+
+    def canonical(self, choices: Mapping[str, Value]) -> ExecutionPath:
+        """The path that ``choices`` describe.
+
+        Decisions that are not named take their fullest value; those that do not matter are dropped.
+
+        Raises:
+            InvalidPathError: a name that is no decision, or a value that its decision does not have.
+        """
+        for name, value in choices.items():
+            self[name].index(value)
+        path: dict[str, Value] = {}
+        for decision in self.decisions:
+            if decision.requires is None or decision.requires.holds(path):
+                index = decision.index(choices.get(decision.name, decision.values[-1]))
+                value = decision.values[index]  # the space's own object: True, not 1
+                path[decision.name] = decision.aliases.get(value, value)
+        return ExecutionPath(path)
+
+    def encode(self, paths: Iterable[Mapping[str, Value]]) -> IndexMatrix:
+        """Paths as value indices, (n_paths, n_decisions), :data:`ABSENT` where a decision does not matter."""
+        rows = [
+            [d.index(path[d.name]) if d.name in path else ABSENT for d in self.decisions]
+            for path in paths
+        ]
+        return np.array(rows, dtype=np.int16).reshape(len(rows), len(self.decisions))
+
+    def decode(self, matrix: npt.ArrayLike) -> list[ExecutionPath]:
+        """The paths of an index matrix: the inverse of :meth:`encode`."""
+        return [
+            ExecutionPath(
+                {
+                    d.name: d.values[index]
+                    for d, index in zip(self.decisions, row, strict=True)
+                    if index != ABSENT
+                }
+            )
+            for row in np.asarray(matrix).tolist()
+        ]
+
+    def canonical_encoded(self, matrix: npt.ArrayLike) -> IndexMatrix:
+        """A copy of an index matrix with aliases replaced and what does not matter set to ABSENT.
+
+        A decision that matters but is ABSENT in the input takes its fullest value. Vectorised over paths.
+        """
+        out = np.array(matrix, dtype=np.int16, ndmin=2)
+        for i, decision in enumerate(self.decisions):
+            column = out[:, i]
+            column[column == ABSENT] = len(decision.values) - 1
+            for alias, target in decision.aliases.items():
+                column[column == decision.index(alias)] = decision.index(target)
+            if decision.requires:
+                column[~self.holds_encoded(decision.requires, out)] = ABSENT
+        return out
+
+    def holds_encoded(self, condition: Condition, matrix: IndexMatrix) -> npt.NDArray[np.bool_]:
+        """For each row of a canonical matrix, whether the condition holds."""
+        legal = [self[condition.decision].index(value) for value in condition.values]
+        mask: npt.NDArray[np.bool_] = np.isin(matrix[:, self.positions[condition.decision]], legal)
+        return mask
+
+    def sample_encoded(self, rng: np.random.Generator, count: int) -> IndexMatrix:
+        """``count`` random canonical rows: each decision uniform over its distinct values."""
+        columns = []
+        for decision in self.decisions:
+            choices = [decision.index(value) for value in decision.distinct]
+            columns.append(rng.choice(choices, size=count))
+        return self.canonical_encoded(np.stack(columns, axis=1))
+
+    def sample(self, rng: np.random.Generator) -> ExecutionPath:
+        """A random path: each decision uniform over its distinct values."""
+        return self.decode(self.sample_encoded(rng, 1))[0]
