@@ -1,0 +1,1 @@
+"""What a batch, a loss and an accuracy are, one file a task."""
