@@ -159,12 +159,14 @@ class ChannelGroup:
     """Channels of a unit that can be reordered together without changing its function.
 
     Attributes:
-        layer: the layer, by its name inside the extracted unit, whose output channels head the group.
-        blocks: how many channels stand and fall together (an attention head's width); 1 for single ones.
+        layer: the layer whose output channels head the group, by its name inside the extracted unit.
+        shape: the output channels' structure: (hidden,), or (3, heads, head_dim) for a fused qkv.
+        axis: which axis of ``shape`` is reordered; the others stay together.
     """
 
     layer: str
-    block: int = 1
+    shape: tuple[int, ...]
+    axis: int = 0
 
 
 class Unit(nn.Module, ABC):
@@ -209,7 +211,7 @@ class Unit(nn.Module, ABC):
 
         Args:
             group: one of :meth:`channel_groups`.
-            order: (n_channels / block,) old index of each new place, integer.
+            order: (shape[axis],) old index of each new place, integer.
         """
         raise NotImplementedError(f"{type(self).__name__} names channel groups but can't permute them")
 

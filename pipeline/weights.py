@@ -1,0 +1,118 @@
+"""Weights on disk: read without running anything from them, written whole or not at all."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import CheckpointError, nearest
+
+TENSOR_SUFFIXES = (".safetensors",)
+
+
+def read_state(file: Path | str) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file, or of a PyTorch file read with ``weights_only=True``.
+
+    Raises:
+        CheckpointError: no such file, truncated, or something other than tensors in it.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise CheckpointError(f"there is no weights file {file}")
+    try:
+        if file.suffix in TENSOR_SUFFIXES:
+            return safetensors.torch.load_file(file)  # type: ignore[no-any-return]
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # each library raises its own kinds; all mean: don't use this file
+        raise CheckpointError(f"{file} can't be read as weights: {error}") from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
+        raise CheckpointError(f"{file} holds something other than a state dict of tensors")
+    return state
+
+
+def write_state(file: Path | str, state: Mapping[str, Tensor]) -> None:
+    """Writes tensors as safetensors, to a temporary name that is then renamed."""
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(file.name + ".tmp")
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    safetensors.torch.save_file(tensors, temporary)
+    temporary.replace(file)
+
+
+def load_into(model: nn.Module, file: Path | str) -> None:
+    """Loads a file that :func:`write_state` wrote into a model of the same structure.
+
+    Raises:
+        CheckpointError: a name or a shape differs, naming the first one.
+    """
+    _assign(model, read_state(file), str(file), replaceable=())
+
+
+def load_reference(model: nn.Module, checkpoint: str, *, replaceable: Sequence[str] = ()) -> None:
+    """Loads weights of the original library into its model.
+
+    Args:
+        model: changed in place.
+        checkpoint: a local file, or a hub id such as ``timm/vit_base_patch16_224.augreg_in21k``.
+        replaceable: prefixes of entries that keep their new random weights where the shape differs: a
+            classifier for another number of classes.
+
+    Raises:
+        CheckpointError: not found (locally, or the hub can't be reached), or it doesn't fit.
+    """
+    file = Path(checkpoint)
+    if not file.is_file() and (file.suffix or checkpoint.count("/") != 1):
+        raise CheckpointError(f"there is no weights file {checkpoint}, and it is not a hub id (owner/name)")
+    state = read_state(file if file.is_file() else _from_hub(checkpoint))
+    _assign(model, state, checkpoint, replaceable=replaceable)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        try:
+            return Path(hf_hub_download(name, "model.safetensors"))
+        except EntryNotFoundError:
+            return Path(hf_hub_download(name, "pytorch_model.bin"))
+    except Exception as error:  # network, authentication, missing repository
+        raise CheckpointError(f"weights {name!r} can't be had from the hub: {error}") from error
+
+
+def _assign(
+    model: nn.Module, state: Mapping[str, Tensor], source: str, *, replaceable: Sequence[str]
+) -> None:
+    own = model.state_dict()
+    keep = dict(state)
+    for name, tensor in own.items():
+        if name not in state:
+            raise CheckpointError(f"{source} lacks {name!r}; {nearest(name, state)}")
+        if state[name].shape != tensor.shape:
+            if name.startswith(tuple(replaceable)) and replaceable:
+                keep[name] = tensor
+                continue
+            raise CheckpointError(
+                f"{source}: {name!r} must have shape {tuple(tensor.shape)}, "
+                f"but got {tuple(state[name].shape)}"
+            )
+    unknown = [name for name in state if name not in own]
+    if unknown:
+        raise CheckpointError(f"{source} holds {unknown[0]!r}, which the model lacks; {nearest(unknown[0], own)}")
+    model.load_state_dict(keep)
+
+
+def sha256(file: Path | str) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(file).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

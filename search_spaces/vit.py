@@ -1,0 +1,319 @@
+"""Vision transformers of timm: exits, skipped blocks, narrower MLPs, fewer attention heads.
+
+Dosovitskiy et al., "An Image is Worth 16x16 Words" (arXiv 2010.11929); the model is timm's ``VisionTransformer``.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.layers import Attention, Mlp
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from pipeline.elastic import ChannelGroup, Choice, ElasticLinear, ElasticSpace, State, Unit, fill
+from pipeline.errors import InvalidValueError, nearest
+from pipeline.paths import Condition, Decision
+from pipeline.weights import load_reference
+
+
+class VitSpace(ElasticSpace):
+    """The paths of a timm vision transformer.
+
+    Decisions: ``exit`` (after how many blocks the path ends), ``blocks.I.run``, ``blocks.I.heads`` (attention heads
+    kept) and ``blocks.I.mlp_ratio`` (share of the MLP's hidden channels kept).
+
+    Args:
+        model: a timm name such as ``vit_base_patch16_224``; None to construct from ``arguments`` alone.
+        arguments: constructor arguments of timm's ``VisionTransformer`` (``img_size``, ``patch_size``, ``embed_dim``,
+            ``depth``, ``num_heads``, ``num_classes`` …).
+        exits: block counts, each in [1, depth], after which a head sits; the last block's is always there. After each
+            quarter of the depth by default.
+        skippable: indices of the blocks that a path may skip, ``"all"`` or ``"none"``.
+        heads: numbers of attention heads that a block may keep; halves of all heads by default.
+        mlp_ratios: shares, in (0, 1], of the hidden channels that an MLP may keep.
+
+    Raises:
+        InvalidValueError: an option outside its range, or a transformer whose blocks are not timm's standard ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        exits: Sequence[int] | None = None,
+        skippable: Sequence[int] | str = "all",
+        heads: Sequence[int] | None = None,
+        mlp_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
+    ) -> None:
+        self.timm_name = model
+        self.arguments = dict(arguments or {})
+        with torch.device("meta"):
+            reference = self.reference()
+        depth = len(reference.blocks)
+        all_heads = _check_blocks(reference)
+        self.exits = _checked("exits", exits or _quarters(depth), 1, depth)
+        self.mlp_ratios = _checked("mlp_ratios", mlp_ratios, 0.0, 1.0)
+        self.heads = _checked("heads", heads or _halves(all_heads), 1, all_heads)
+        if isinstance(skippable, str) and skippable not in ("all", "none"):
+            raise InvalidValueError(
+                f"skippable must be a list of blocks, all or none, but got {skippable!r}; "
+                f"{nearest(skippable, ['all', 'none'])}"
+            )
+        chosen = range(depth) if skippable == "all" else () if skippable == "none" else skippable
+        self.skippable = frozenset(_within("skippable", [int(i) for i in chosen], 0, depth - 1))
+        self.runs = [self._block_condition(i) for i in range(depth)]
+        decisions = [Decision("exit", self.exits)]
+        for i in range(depth):
+            decisions += self._block_decisions(i)
+        size = reference.patch_embed.img_size
+        super().__init__(decisions, input_shape=(reference.in_chans, size[0], size[1]))
+        self.num_classes = reference.num_classes
+
+    def _block_condition(self, i: int) -> Condition | None:
+        if i in self.skippable:
+            return Condition(f"blocks.{i}.run", (True,))
+        return self._reached(i)
+
+    def _reached(self, i: int) -> Condition | None:
+        """Where block i stands before the exit."""
+        beyond = tuple(e for e in self.exits if e > i)
+        return Condition("exit", beyond) if len(beyond) < len(self.exits) else None
+
+    def _block_decisions(self, i: int) -> list[Decision]:
+        decisions = []
+        if i in self.skippable:
+            decisions.append(Decision(f"blocks.{i}.run", (False, True), self._reached(i)))
+        decisions.append(Decision(f"blocks.{i}.heads", self.heads, self.runs[i]))
+        decisions.append(Decision(f"blocks.{i}.mlp_ratio", self.mlp_ratios, self.runs[i]))
+        return decisions
+
+    def reference(self) -> VisionTransformer:
+        """The original timm model with new random weights, in evaluation mode."""
+        if self.timm_name is None:
+            return VisionTransformer(**self.arguments).eval()
+        try:
+            model = timm.create_model(self.timm_name, **self.arguments)
+        except RuntimeError as error:
+            names = timm.list_models("vit_*")
+            raise InvalidValueError(
+                f"timm has no model {self.timm_name!r}; {nearest(self.timm_name, names)}"
+            ) from error
+        if not isinstance(model, VisionTransformer):
+            raise InvalidValueError(
+                f"the space vit needs a timm VisionTransformer, "
+                f"but {self.timm_name!r} is a {type(model).__name__}"
+            )
+        return model.eval()
+
+    def units(self, checkpoint: str | None = None) -> list[Unit]:
+        """Stem, blocks and exits; see :meth:`pipeline.elastic.ElasticSpace.units`."""
+        vit = self.reference()
+        if checkpoint is not None:
+            load_reference(vit, checkpoint, replaceable=("head.",))
+        units: list[Unit] = [Stem(vit)]
+        for i, block in enumerate(vit.blocks):
+            units.append(VitBlock(f"blocks.{i}", block, self.runs[i]))
+            if i + 1 in self.exits:
+                units.append(Exit(f"exits.{i + 1}", vit, Condition("exit", (i + 1,))))
+        return units
+
+
+class Stem(Unit):
+    """Patch embedding, prefix tokens and positions: images (B, C, Y, X) -> tokens (B, N, D)."""
+
+    def __init__(self, vit: VisionTransformer) -> None:
+        super().__init__("stem")
+        self.vit = _without(vit, "norm", "fc_norm", "head", "attn_pool")
+        self.vit.blocks = nn.Sequential()
+
+    def forward(self, state: State, choice: Choice) -> State:
+        return self.vit.forward_features(state)
+
+    def extract(self, choice: Choice) -> nn.Module:
+        return PlainStem(copy.deepcopy(self.vit))
+
+
+class PlainStem(nn.Module):
+    """A timm vision transformer up to its first block."""
+
+    def __init__(self, vit: VisionTransformer) -> None:
+        super().__init__()
+        self.vit = vit
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens: Tensor = self.vit.forward_features(images)
+        return tokens
+
+
+class Exit(Unit):
+    """Final norm, pooling and classifier: tokens (B, N, D) -> logits (B, num_classes)."""
+
+    is_exit = True
+
+    def __init__(self, name: str, vit: VisionTransformer, requires: Condition) -> None:
+        super().__init__(name, requires=requires)
+        self.head = PlainExit(_without(vit, "patch_embed", "blocks", "norm_pre", "patch_drop"))
+
+    def forward(self, state: State, choice: Choice) -> State:
+        return self.head(state)
+
+    def extract(self, choice: Choice) -> nn.Module:
+        return copy.deepcopy(self.head)
+
+
+class PlainExit(nn.Module):
+    """A timm vision transformer after its last block."""
+
+    def __init__(self, vit: VisionTransformer) -> None:
+        super().__init__()
+        vit.cls_token = vit.reg_token = vit.pos_embed = None
+        self.vit = vit
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.vit.forward_head(self.vit.norm(tokens))
+        return logits
+
+
+class VitBlock(Unit):
+    """A transformer block that runs with its first heads and first MLP channels.
+
+    The rows of ``qkv`` are kept head by head (heads, 3, head_dim), so that the first heads are one view;
+    timm's order (3, heads, head_dim) comes back on extraction.
+    """
+
+    def __init__(self, name: str, block: Block, requires: Condition | None) -> None:
+        super().__init__(name, decisions=(f"{name}.heads", f"{name}.mlp_ratio"), requires=requires)
+        attn, mlp = block.attn, block.mlp
+        self.num_heads, self.head_dim = int(attn.num_heads), int(attn.head_dim)
+        attn.qkv = ElasticLinear.of(_reorder_rows(attn.qkv, (3, self.num_heads, self.head_dim)))
+        attn.proj = ElasticLinear.of(attn.proj)
+        mlp.fc1 = ElasticLinear.of(mlp.fc1)
+        mlp.fc2 = ElasticLinear.of(mlp.fc2)
+        self.block = block
+
+    def _widths(self, choice: Choice) -> tuple[int, int]:
+        """Heads and hidden channels of a choice."""
+        hidden = self.block.mlp.fc1.out_features * float(choice[self.decisions[1]])
+        return int(choice[self.decisions[0]]), max(1, round(hidden))
+
+    def forward(self, state: State, choice: Choice) -> State:
+        heads, hidden = self._widths(choice)
+        block, x = self.block, state  # (B, N, D)
+        x = x + block.drop_path1(block.ls1(self._attend(block.norm1(x), heads)))
+        mlp = block.mlp
+        h = mlp.drop1(mlp.act(mlp.fc1(block.norm2(x), hidden)))  # (B, N, hidden)
+        return x + block.drop_path2(block.ls2(mlp.drop2(mlp.fc2(h))))
+
+    def _attend(self, x: Tensor, heads: int) -> Tensor:
+        attn = self.block.attn
+        b, n, _ = x.shape
+        qkv = attn.qkv(x, heads * 3 * self.head_dim).view(b, n, heads, 3, self.head_dim)
+        q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)  # (B, heads, N, head_dim) each
+        dropout = attn.attn_drop.p if self.training else 0.0
+        out = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v, dropout_p=dropout)
+        projected: Tensor = attn.proj_drop(attn.proj(out.transpose(1, 2).reshape(b, n, -1)))
+        return projected
+
+    def extract(self, choice: Choice) -> nn.Module:
+        heads, hidden = self._widths(choice)
+        width = heads * self.head_dim
+        block = copy.deepcopy(self.block)
+        attn, mlp = block.attn, block.mlp
+        narrow = self.block.attn.qkv.narrow(attn.qkv.in_features, 3 * width)
+        attn.qkv = _reorder_rows(narrow, (heads, 3, self.head_dim))
+        attn.proj = self.block.attn.proj.narrow(width, attn.proj.out_features)
+        attn.num_heads, attn.attn_dim = heads, width
+        mlp.fc1 = self.block.mlp.fc1.narrow(mlp.fc1.in_features, hidden)
+        mlp.fc2 = self.block.mlp.fc2.narrow(hidden, mlp.fc2.out_features)
+        return block
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        hidden = self.block.mlp.fc1.out_features
+        return [
+            ChannelGroup("attn.qkv", shape=(3, self.num_heads, self.head_dim), axis=1),
+            ChannelGroup("mlp.fc1", shape=(hidden,), axis=0),
+        ]
+
+    @torch.no_grad()
+    def permute(self, group: ChannelGroup, order: Tensor) -> None:
+        if group.layer == "mlp.fc1":
+            into, out_of, inner = self.block.mlp.fc1, self.block.mlp.fc2, (1, 1)
+        else:
+            into, out_of = self.block.attn.qkv, self.block.attn.proj
+            inner = (3 * self.head_dim, self.head_dim)
+        rows, columns = (_expanded(order, width) for width in inner)
+        into.weight.copy_(into.weight[rows])
+        if into.bias is not None:
+            into.bias.copy_(into.bias[rows])
+        out_of.weight.copy_(out_of.weight[:, columns])
+
+
+def _expanded(order: Tensor, width: int) -> Tensor:
+    """Indices of channels whose blocks of ``width`` are put in ``order``."""
+    return (order[:, None] * width + torch.arange(width, device=order.device)).flatten()
+
+
+def _reorder_rows(linear: nn.Linear, shape: tuple[int, int, int]) -> nn.Linear:
+    """A copy whose output channels (a, b, c) are stored as (b, a, c)."""
+
+    def reordered(tensor: Tensor) -> Tensor:
+        return tensor.detach().unflatten(0, shape).transpose(0, 1).flatten(0, 2)
+
+    bias = reordered(linear.bias) if linear.bias is not None else None
+    plain = nn.Linear(linear.in_features, linear.out_features, bias=bias is not None, device="meta")
+    return fill(plain, weight=reordered(linear.weight), bias=bias)
+
+
+def _without(vit: VisionTransformer, *parts: str) -> VisionTransformer:
+    """A copy of a transformer with some of its parts replaced by identities; those parts are not copied."""
+    memo = {id(getattr(vit, part)): nn.Identity() for part in parts if getattr(vit, part) is not None}
+    memo |= {id(vit.blocks): nn.Identity()}
+    return copy.deepcopy(vit, memo)  # type: ignore[arg-type]
+
+
+def _check_blocks(vit: VisionTransformer) -> int:
+    """The number of heads, after making sure that every block is one that the elastic form reproduces."""
+    for block in vit.blocks:
+        attn, mlp = block.attn, block.mlp
+        if not (
+            type(block) is Block
+            and type(attn) is Attention
+            and attn.gate is None
+            and isinstance(attn.norm, nn.Identity)
+            and type(mlp) is Mlp
+            and isinstance(mlp.norm, nn.Identity)
+            and isinstance(mlp.fc1, nn.Linear)
+        ):
+            raise InvalidValueError(
+                "the space vit needs timm's standard blocks (Block, Attention, Mlp), "
+                f"but got {type(block).__name__}, {type(attn).__name__}, {type(mlp).__name__}"
+            )
+    return int(vit.blocks[0].attn.num_heads)
+
+
+def _quarters(depth: int) -> list[int]:
+    return sorted({max(1, round(depth * q / 4)) for q in (1, 2, 3, 4)})
+
+
+def _halves(heads: int) -> list[int]:
+    return sorted({max(1, heads // 2), heads})
+
+
+def _within(name: str, values: Sequence[Any], low: float, high: float) -> tuple[Any, ...]:
+    for value in values:
+        if not (low <= value <= high) or isinstance(value, bool):
+            raise InvalidValueError(f"{name} must lie in [{low}, {high}], but got {value}")
+    return tuple(sorted(set(values)))
+
+
+def _checked(name: str, values: Sequence[Any], low: float, high: float) -> tuple[Any, ...]:
+    """Sorted distinct values; the fullest one must be the whole, so that the full path is the model itself."""
+    legal = _within(name, values, low, high)
+    if not legal or legal[0] <= 0 or legal[-1] != high:
+        raise InvalidValueError(f"{name} must be above 0 and include {high}, but got {list(values)}")
+    return legal
