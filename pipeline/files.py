@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Writes a file so that a reader, or a crash at any moment, sees the old content or all of the new.
+    """Writes a file so that a reader, or a crash at any moment, sees the old file or the new.
 
-    The content goes to a hidden file in the same folder, is flushed to the disk, and takes the final name
-    in one rename. Missing folders are made. A symbolic link is followed, not replaced.
+    The content goes to a hidden file in the same folder, is flushed to the disk, and takes the
+    final name in one rename. Missing folders are made. A symbolic link is followed, not replaced.
 
     Args:
         path: the file's final name.

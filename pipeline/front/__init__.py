@@ -1,0 +1,26 @@
+"""The front of a search: which paths are worth having, and choosing among them.
+
+:mod:`~pipeline.front.dominance` is the arithmetic, :mod:`~pipeline.front.points` what is known
+about a path, :mod:`~pipeline.front.front` the front and its file;
+:mod:`~pipeline.front.selection` turns ``knee`` or ``budget=70%`` into paths.
+"""
+
+from pipeline.front.dominance import hypervolume, hypervolume_history, pareto_front
+from pipeline.front.front import SCHEMA, Front
+from pipeline.front.points import COSTS, CostName, Point, Retrained, TrialRecord
+from pipeline.front.selection import Budget, select
+
+__all__ = [
+    "COSTS",
+    "SCHEMA",
+    "Budget",
+    "CostName",
+    "Front",
+    "Point",
+    "Retrained",
+    "TrialRecord",
+    "hypervolume",
+    "hypervolume_history",
+    "pareto_front",
+    "select",
+]
