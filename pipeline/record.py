@@ -1,0 +1,297 @@
+"""The durable record of a search: an Optuna study whose trials are evaluated paths alone.
+
+A trial is added as WAITING with its decisions and its exact costs, claimed (RUNNING) just before
+its images are run, and finished as COMPLETE or FAIL. Each step is one durable write for all the
+paths it concerns.
+"""
+
+import math
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from pipeline.candidates import COSTS, Floats, Mask, Problem
+from pipeline.errors import RunDirectoryError
+from pipeline.paths import ExecutionPath, IndexMatrix, SearchSpace
+from pipeline.storage import JOURNAL, StudyStorage, open_storage
+from pipeline.tasks.task import Score
+
+SCHEMA = 1
+STUDY_NAME = "paretopath"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One trial of a search.
+
+    Attributes:
+        number: of the trial, from 0.
+        path: what was evaluated.
+        score: its accuracy; None where it has not finished or failed.
+        costs: the exact costs that are known, by name.
+        fits: whether it meets every budget.
+        state: Optuna's state: COMPLETE, FAIL, WAITING or RUNNING.
+        failure: why it failed; None where it didn't.
+        attrs: all user attributes of the trial.
+    """
+
+    number: int
+    path: ExecutionPath
+    score: Score | None
+    costs: Mapping[str, float]
+    fits: bool
+    state: TrialState
+    failure: str | None
+    attrs: Mapping[str, Any]
+
+
+def load_study(run_dir: str | os.PathLike[str], *, storage: str | None = None) -> optuna.Study:
+    """The study of a run directory: accuracy up, cost down, budgets as constraints.
+
+    Args:
+        run_dir: of a search.
+        storage: the database that the search used in place of the directory's journal, as a URL.
+
+    Raises:
+        RunDirectoryError: no search was started there.
+    """
+    if storage is None and not (Path(run_dir) / JOURNAL).exists():
+        raise RunDirectoryError(f"there is no search in {run_dir}: {JOURNAL} is missing")
+    return optuna.load_study(study_name=STUDY_NAME, storage=open_storage(run_dir, storage).optuna)
+
+
+def evaluated(study: optuna.Study, space: SearchSpace) -> list[Evaluated]:
+    """All trials of a search, in order, as paths with their scores and costs.
+
+    Args:
+        study: from :func:`load_study`.
+        space: the one that was searched.
+
+    Raises:
+        InvalidPathError: the study is of another space.
+    """
+    return [read_trial(trial, space) for trial in study.get_trials(deepcopy=False)]
+
+
+def read_trial(trial: FrozenTrial, space: SearchSpace) -> Evaluated:
+    """One trial as a path with its score and costs."""
+    attrs = trial.user_attrs
+    score = None
+    if trial.state == TrialState.COMPLETE:
+        score = Score(trial.values[0], attrs["accuracy_error"], attrs["samples"])
+    return Evaluated(
+        number=trial.number,
+        path=space.canonical(trial.params),
+        score=score,
+        costs={name: attrs[name] for name in COSTS if name in attrs},
+        fits=all(value <= 0 for value in trial.constraints.values()),
+        state=trial.state,
+        failure=attrs.get("failure"),
+        attrs=attrs,
+    )
+
+
+class Record:
+    """Reads and writes the trials of one search.
+
+    Args:
+        problem: what is searched.
+        storage: where.
+        settings: what makes a search the same search (seed, sampler …), JSON values; a study that
+            exists must have been started with the same.
+
+    Raises:
+        RunDirectoryError: the study that exists was started with other settings.
+    """
+
+    def __init__(
+        self, problem: Problem, storage: StudyStorage, settings: Mapping[str, Any]
+    ) -> None:
+        self.problem = problem
+        self.storage = storage
+        self.study = _open_study(problem, storage, settings)
+        self._study_id = storage.optuna.get_study_id_from_name(STUDY_NAME)
+        self._ids: list[int] = []
+        self._distributions: dict[str, BaseDistribution] = {
+            d.name: CategoricalDistribution(d.distinct) for d in problem.space.decisions
+        }
+        n_decisions = len(problem.space.decisions)
+        self.matrix: IndexMatrix = np.zeros((0, n_decisions), dtype=np.int16)
+        self.accuracy: Floats = np.zeros(0)  # NaN until finished, and where failed
+        self.error: Floats = np.zeros(0)
+        self.cost: Floats = np.zeros(0)
+        self.fits: Mask = np.zeros(0, dtype=bool)
+        self.unfinished: list[int] = []
+        self._read()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def finished(self) -> int:
+        """How many trials are COMPLETE or FAIL."""
+        return len(self) - len(self.unfinished)
+
+    @property
+    def failed(self) -> int:
+        """How many trials are FAIL."""
+        return self.finished - int(np.isfinite(self.accuracy).sum())
+
+    def best(self) -> Evaluated | None:
+        """The most accurate trial within the budgets, the cheapest of equals; None without any."""
+        fits = np.flatnonzero(np.isfinite(self.accuracy) & self.fits)
+        if not len(fits):
+            return None
+        order = np.lexsort((self.cost[fits], -self.accuracy[fits]))
+        return self.read([int(fits[order[0]])])[0]
+
+    def append(self, matrix: IndexMatrix) -> None:
+        """Adds trials in one durable write; one whose costs are not finite fails here, by name."""
+        priced = self.problem.pricer.encoded(matrix)
+        columns = {name: np.asarray(priced[name], dtype=float) for name in COSTS}
+        paths = self.problem.space.decode(matrix)
+        with self.storage.batch():
+            for i, path in enumerate(paths):
+                costs = {name: float(column[i]) for name, column in columns.items()}
+                trial_id = self.storage.optuna.create_new_trial(
+                    self._study_id, template_trial=self._template(path, costs)
+                )
+                self._ids.append(trial_id)
+                if _unpriced(self.problem, costs) is None:
+                    self.unfinished.append(len(self._ids) - 1)
+        gap = np.full(len(matrix), np.nan)
+        self.matrix = np.concatenate([self.matrix, matrix])
+        self.accuracy = np.concatenate([self.accuracy, gap])
+        self.error = np.concatenate([self.error, gap])
+        self.cost = np.concatenate([self.cost, columns[self.problem.cost]])
+        self.fits = np.concatenate([self.fits, self.problem.fits(matrix)])
+
+    def claim(self, numbers: Iterable[int]) -> None:
+        """Marks trials as RUNNING in one durable write; what a dead process left so starts anew."""
+        with self.storage.batch():
+            for number in numbers:
+                trial_id = self._ids[number]
+                if self.storage.optuna.get_trial(trial_id).state == TrialState.RUNNING:
+                    self.storage.optuna.set_trial_state_values(trial_id, TrialState.WAITING)
+                self.storage.optuna.set_trial_state_values(trial_id, TrialState.RUNNING)
+
+    def finish(self, outcomes: Mapping[int, Score | Exception]) -> None:
+        """Records what trials came to, by number, in one durable write."""
+        with self.storage.batch():
+            for number, outcome in outcomes.items():
+                failure = _failure(outcome)
+                if failure is None:
+                    assert isinstance(outcome, Score)
+                    attrs = {"accuracy_error": outcome.error, "samples": outcome.samples}
+                    values = [float(outcome.value), float(self.cost[number])]
+                    self._finish(number, TrialState.COMPLETE, attrs, values)
+                    self.accuracy[number], self.error[number] = outcome.value, outcome.error
+                else:
+                    self._finish(number, TrialState.FAIL, {"failure": failure}, None)
+        done = set(outcomes)
+        self.unfinished = [number for number in self.unfinished if number not in done]
+
+    def read(self, numbers: Iterable[int]) -> tuple[Evaluated, ...]:
+        """Trials by number."""
+        return tuple(
+            read_trial(self.storage.optuna.get_trial(self._ids[number]), self.problem.space)
+            for number in numbers
+        )
+
+    def _finish(
+        self, number: int, state: TrialState, attrs: Mapping[str, Any], values: list[float] | None
+    ) -> None:
+        trial_id = self._ids[number]
+        for name, value in attrs.items():
+            self.storage.optuna.set_trial_user_attr(trial_id, name, value)
+        self.storage.optuna.set_trial_state_values(trial_id, state, values)
+
+    def _template(self, path: ExecutionPath, costs: Mapping[str, float]) -> FrozenTrial:
+        failure = _unpriced(self.problem, costs)
+        attrs: dict[str, Any] = {"path": path.id}
+        attrs |= {name: value for name, value in costs.items() if math.isfinite(value)}
+        if failure is not None:
+            attrs["failure"] = failure
+        return create_trial(
+            state=TrialState.WAITING if failure is None else TrialState.FAIL,
+            params=dict(path),
+            distributions={name: self._distributions[name] for name in path},
+            user_attrs=attrs,
+            constraints={
+                name: costs[name] - bound
+                for name, bound in self.problem.budgets.items()
+                if math.isfinite(costs[name])
+            },
+        )
+
+    def _read(self) -> None:
+        """Takes over the trials of a study that exists."""
+        space = self.problem.space
+        trials = self.study.get_trials(deepcopy=False)
+        self._ids = [
+            self.storage.optuna.get_trial_id_from_study_id_trial_number(self._study_id, t.number)
+            for t in trials
+        ]
+        records = [read_trial(trial, space) for trial in trials]
+        self.matrix = space.encode(record.path for record in records)
+        self.accuracy = np.array([r.score.value if r.score else np.nan for r in records])
+        self.error = np.array([r.score.error if r.score else np.nan for r in records])
+        self.cost = np.array([r.costs.get(self.problem.cost, np.nan) for r in records])
+        self.fits = np.array([r.fits for r in records], dtype=bool)
+        self.unfinished = [r.number for r in records if not r.state.is_finished()]
+
+
+def _open_study(
+    problem: Problem, storage: StudyStorage, settings: Mapping[str, Any]
+) -> optuna.Study:
+    wanted = {
+        "schema": SCHEMA,
+        "cost": problem.cost,
+        "budgets": dict(problem.budgets),
+        "decisions": [[d.name, [str(v) for v in d.distinct]] for d in problem.space.decisions],
+        **settings,
+    }
+    with storage.batch(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = optuna.create_study(
+            study_name=STUDY_NAME,
+            storage=storage.optuna,
+            directions=["maximize", "minimize"],
+            load_if_exists=True,
+        )
+        found = study.user_attrs.get("search")
+        if found is None:
+            study.set_metric_names(["accuracy", problem.cost])
+            study.set_user_attr("search", wanted)
+            found = wanted
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise RunDirectoryError(
+                f"a search that is resumed must keep its settings, but {name} was "
+                f"{found.get(name)!r} and is now {value!r}; take another run directory"
+            )
+    return study
+
+
+def _unpriced(problem: Problem, costs: Mapping[str, float]) -> str | None:
+    """Why a path with these costs can't be a trial; None if it can."""
+    for name in (problem.cost, *problem.budgets):
+        if not math.isfinite(costs[name]):
+            return f"a cost must be finite, but {name} is {costs[name]}"
+    return None
+
+
+def _failure(outcome: Score | Exception) -> str | None:
+    if isinstance(outcome, Exception):
+        return f"{type(outcome).__name__}: {outcome}"
+    if not math.isfinite(outcome.value):
+        return f"an accuracy must be finite, but got {outcome.value}"
+    return None

@@ -1,0 +1,199 @@
+"""Where a study is kept: an Optuna journal that takes a generation in one write and survives kill
+-9.
+
+Optuna's own journal file writes and flushes one line for each parameter, attribute and state. Here
+the lines of a batch go to the file together, in one write and one flush to the disk. The file stays
+an ordinary Optuna journal: ``optuna.load_study`` and optuna-dashboard read it with
+``JournalFileBackend``.
+"""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages.journal import BaseJournalBackend
+
+from pipeline.errors import RunDirectoryError
+
+JOURNAL = "study.journal"
+
+
+class Journal(BaseJournalBackend):
+    """An Optuna journal file with batches. One per thread; any number of processes.
+
+    A write that a dying process left unfinished is a last line without its end: it is read as
+    absent, and cut off by the next writer. Writers exclude each other by ``flock`` on a file beside
+    the journal, which the system releases when its holder dies.
+
+    Args:
+        path: the journal's file; made when first written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._offsets = [0]  # where each committed line starts, and where the last one ends
+        self._pending: list[bytes] | None = None  # the open batch
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """The logs from a number on: those in the file, then those of the open batch."""
+        yield from self._committed(log_number_from)
+        skipped = max(log_number_from - (len(self._offsets) - 1), 0)
+        for pending in (self._pending or [])[skipped:]:
+            yield json.loads(pending)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Adds logs to the open batch; without one, writes them at once."""
+        lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        if self._pending is not None:
+            self._pending.extend(lines)
+        else:
+            with _locked(self._lock_file):
+                self._write(lines)
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """What is appended inside the block reaches the file together when it ends, however it
+        ends.
+
+        Other writers wait until then, so keep it short: no evaluation inside.
+        """
+        with _locked(self._lock_file):
+            self._cut_unfinished()
+            self._pending = []
+            try:
+                yield
+            finally:
+                lines, self._pending = self._pending, None
+                self._write(lines)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self._path.with_name(self._path.name + ".lock")
+
+    def _committed(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        first = min(log_number_from, len(self._offsets) - 1)
+        if not self._path.exists() or self._path.stat().st_size == self._offsets[first]:
+            return
+        with open(self._path, "rb") as file:
+            file.seek(self._offsets[first])
+            for number, line in enumerate(file, start=first):
+                if not line.endswith(b"\n"):
+                    return  # an unfinished write
+                if number == len(self._offsets) - 1:
+                    self._offsets.append(self._offsets[number] + len(line))
+                if number >= log_number_from:
+                    try:
+                        yield json.loads(line)
+                    except ValueError:
+                        raise RunDirectoryError(
+                            f"{self._path}, line {number + 1}: not a line of an Optuna journal"
+                        ) from None
+
+    def _write(self, lines: list[bytes]) -> None:
+        """Appends lines and flushes them to the disk. The caller holds the lock."""
+        if not lines:
+            return
+        self._cut_unfinished()
+        new = not self._path.exists()
+        with open(self._path, "ab", buffering=0) as file:
+            data = memoryview(b"".join(lines))
+            while data:
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
+        if new:
+            _flush_folder(self._path.parent)
+
+    def _cut_unfinished(self) -> None:
+        """Removes a last line that has no end. Its writer is dead: the caller holds the lock."""
+        if not self._path.exists():
+            return
+        with open(self._path, "rb+") as file:
+            end = file.seek(0, os.SEEK_END)
+            keep, step = end, 4096
+            while keep > 0:
+                start = max(keep - step, 0)
+                file.seek(start)
+                found = file.read(keep - start).rfind(b"\n")
+                keep = start + found + 1
+                if found >= 0:
+                    break
+            if keep < end:
+                file.truncate(keep)
+
+
+@dataclass(frozen=True)
+class StudyStorage:
+    """An Optuna storage and how to write much to it at once.
+
+    Attributes:
+        optuna: any Optuna storage.
+        journal: the batching journal under it, or None where the storage has its own transactions
+            (databases).
+    """
+
+    optuna: BaseStorage
+    journal: Journal | None
+
+    def batch(self) -> AbstractContextManager[None]:
+        """A block whose writes become durable together, where the storage can do that."""
+        return self.journal.batch() if self.journal else nullcontext()
+
+
+def open_storage(run_dir: str | os.PathLike[str], url: str | None = None) -> StudyStorage:
+    """The storage of a run directory's study.
+
+    Args:
+        run_dir: holds the journal; must exist.
+        url: a database (``postgresql://…``, ``sqlite:///…``) to use in place of the journal.
+    """
+    if url is not None:
+        return StudyStorage(get_storage(url), None)
+    journal = Journal(Path(run_dir) / JOURNAL)
+    return StudyStorage(JournalStorage(journal), journal)
+
+
+@contextmanager
+def exclusive(run_dir: str | os.PathLike[str]) -> Iterator[None]:
+    """Holds a run directory against a second search, until the block ends or the process dies.
+
+    Raises:
+        RunDirectoryError: another process holds it.
+    """
+    path = Path(run_dir) / "search.lock"
+    with open(path, "a+") as file:
+        try:
+            # a record lock, not flock: forked data-loading workers that outlive a killed search
+            # must not keep it
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise RunDirectoryError(
+                f"only one search at a time may run in {run_dir}, "
+                f"but {file.read().strip()} is at it"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with open(path, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
