@@ -1,7 +1,7 @@
 """Weights on disk: read without running anything from them, written whole or not at all."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -55,7 +55,13 @@ def load_into(model: nn.Module, file: Path | str) -> None:
     _assign(model, read_state(file), str(file), replaceable=())
 
 
-def load_reference(model: nn.Module, checkpoint: str, *, replaceable: Sequence[str] = ()) -> None:
+def load_reference(
+    model: nn.Module,
+    checkpoint: str,
+    *,
+    replaceable: Sequence[str] = (),
+    rename: Callable[[str], str] | None = None,
+) -> None:
     """Loads weights of the original library into its model.
 
     Args:
@@ -63,6 +69,7 @@ def load_reference(model: nn.Module, checkpoint: str, *, replaceable: Sequence[s
         checkpoint: a local file, or a hub id such as ``timm/vit_base_patch16_224.augreg_in21k``.
         replaceable: prefixes of entries that keep their new random weights where the shape differs: a
             classifier for another number of classes.
+        rename: the model's name of an entry that the checkpoint holds; the same name if None.
 
     Raises:
         CheckpointError: not found (locally, or the hub can't be reached), or it doesn't fit.
@@ -71,6 +78,8 @@ def load_reference(model: nn.Module, checkpoint: str, *, replaceable: Sequence[s
     if not file.is_file() and (file.suffix or checkpoint.count("/") != 1):
         raise CheckpointError(f"there is no weights file {checkpoint}, and it is not a hub id (owner/name)")
     state = read_state(file if file.is_file() else _from_hub(checkpoint))
+    if rename is not None:
+        state = {rename(name): tensor for name, tensor in state.items()}
     _assign(model, state, checkpoint, replaceable=replaceable)
 
 
