@@ -1,0 +1,180 @@
+"""Reads ZigZag's own accelerator and mapping files (zigzag-dse 3.x) into this package's schema; needs no ZigZag."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.cost.hardware import LOOP_NAMES, Hardware, parse_hardware, read_yaml
+from pipeline.errors import HardwareError, nearest
+
+# ZigZag counts cycles and gives no clock; at 1 GHz a cycle is a nanosecond.
+CLOCK_MHZ = 1000.0
+MOVES = {"fh": "from_higher", "tl": "to_lower", "fl": "from_lower", "th": "to_higher"}
+LINKS = {"O": "O", "W": "I2", "I": "I1"}
+
+
+def read_zigzag(hardware: str | Path, mapping: str | Path) -> Hardware:
+    """An accelerator from ZigZag's hardware and mapping YAML.
+
+    The mapping's entry ``Conv`` is used, else ``default``. What ZigZag's files don't say is set so: 1 GHz; partial sums have
+    twice a value's bits, as in ZigZag's own workloads; the vector unit has a lane for each unit of the array's longest dimension,
+    and an operation takes the energy of a multiply-accumulate.
+
+    Raises:
+        HardwareError: what can't be read, with file and field.
+    """
+    return parse_zigzag(
+        read_yaml(hardware), read_yaml(mapping), origin=str(hardware), mapping_origin=str(mapping)
+    )
+
+
+def is_zigzag(data: Any) -> bool:
+    """Whether a hardware file's content is in ZigZag's format."""
+    return isinstance(data, dict) and "operational_array" in data
+
+
+def parse_zigzag(data: Any, mapping: Any, *, origin: str, mapping_origin: str) -> Hardware:
+    """Like :func:`read_zigzag`, from the files' contents."""
+    array = _field(data, "operational_array", origin)
+    if array.get("is_imc"):
+        raise HardwareError(
+            f"{origin}: in-memory-computing arrays (operational_array.is_imc) are not modelled"
+        )
+    where = f"{origin}: operational_array"
+    dimensions = dict(
+        zip(_field(array, "dimensions", where), _field(array, "sizes", where), strict=False)
+    )
+    entry = _entry(mapping, mapping_origin)
+    links = {
+        memory: operand for operand, memory in entry.get("memory_operand_links", LINKS).items()
+    }
+    memories = _field(data, "memories", origin)
+    energy = _field(array, "unit_energy", where)
+    names = list(memories)
+    return parse_hardware(
+        {
+            "name": _field(data, "name", origin),
+            "clock_mhz": CLOCK_MHZ,
+            "guard_bits": 0,
+            "array": {
+                "mac_energy_pj": energy,
+                "dimensions": dimensions,
+                "systolic": array.get("systolic_dimensions") or [],
+                "unrolling": _unrolling(entry, mapping_origin, dimensions),
+            },
+            "memories": [
+                _memory(name, memories[name], links, outermost=name == names[-1], origin=origin)
+                for name in names
+            ],
+            "vector_unit": {"lanes": max(dimensions.values()), "operation_energy_pj": energy},
+            "source": f"ZigZag design {data['name']}",
+        },
+        origin=origin,
+    )
+
+
+def _field(data: Any, name: str, where: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise HardwareError(f"{where} must hold a mapping of fields, got {type(data).__name__}")
+    if name not in data:
+        raise HardwareError(
+            f"{where} lacks the field {name!r}; it has {', '.join(map(str, data)) or 'none'}"
+        )
+    return data[name]
+
+
+def _entry(mapping: Any, origin: str) -> Mapping[str, Any]:
+    entries = (
+        {entry.get("name"): entry for entry in mapping or [] if isinstance(entry, Mapping)}
+        if isinstance(mapping, list)
+        else {}
+    )
+    found = entries.get("Conv", entries.get("default"))
+    if found is None:
+        raise HardwareError(
+            f"{origin} must be a list with an entry named 'default', it has {list(entries)}"
+        )
+    if found.get("temporal_ordering"):
+        raise HardwareError(
+            f"{origin}: a fixed temporal_ordering is not supported; all orders are tried"
+        )
+    return found
+
+
+def _unrolling(
+    entry: Mapping[str, Any], origin: str, dimensions: Mapping[str, int]
+) -> dict[str, dict[str, int]]:
+    spatial = entry.get("spatial_mapping") or {}
+    missing = [name for name in dimensions if name not in spatial]
+    if missing:
+        raise HardwareError(
+            f"{origin}: spatial_mapping must say what each array dimension runs, but {', '.join(missing)} is missing"
+        )
+    out: dict[str, dict[str, int]] = {}
+    for name, factors in spatial.items():
+        if name not in dimensions:
+            raise HardwareError(
+                f"{origin}: spatial_mapping names {name!r}; {nearest(name, dimensions)}"
+            )
+        out[name] = {}
+        for factor in factors:
+            loop, _, size = str(factor).partition(",")
+            if loop not in LOOP_NAMES or not size.strip().isdigit():
+                raise HardwareError(
+                    f"{origin}: spatial_mapping.{name} must hold entries like 'K, 32', got {factor!r}; "
+                    f"{nearest(loop, LOOP_NAMES)}"
+                )
+            out[name][loop] = int(size)
+    return out
+
+
+def _memory(
+    name: str, memory: Any, links: Mapping[str, str], *, outermost: bool, origin: str
+) -> dict[str, Any]:
+    where = f"{origin}: memories.{name}"
+    if memory.get("auto_cost_extraction"):
+        raise HardwareError(
+            f"{where}.auto_cost_extraction needs CACTI, which is not supported: give r_cost and w_cost"
+        )
+    size = _field(memory, "size", where)
+    ports = []
+    for port in _field(memory, "ports", where):
+        place = f"{where}.ports"
+        moves = []
+        for allocation in _field(port, "allocation", place):
+            operand, _, move = str(allocation).replace(" ", "").partition(",")
+            if operand not in links or move not in MOVES:
+                raise HardwareError(
+                    f"{place}.allocation must hold entries like 'I1, tl', got {allocation!r}; {nearest(move, MOVES)}"
+                )
+            moves.append(f"{links[operand]} {MOVES[move]}")
+        ports.append(
+            {
+                "name": _field(port, "name", place),
+                "min_bits": _field(port, "bandwidth_min", place),
+                "max_bits": _field(port, "bandwidth_max", place),
+                "moves": moves,
+            }
+        )
+    operands = _field(memory, "operands", where)
+    unknown = [operand for operand in operands if operand not in links]
+    if unknown:
+        raise HardwareError(f"{where}.operands names {unknown[0]!r}; {nearest(unknown[0], links)}")
+    return {
+        "name": name,
+        "level": "dram" if outermost else _level(size),
+        "size_bits": size,
+        "read_energy_pj": _field(memory, "r_cost", where),
+        "write_energy_pj": _field(memory, "w_cost", where),
+        "operands": [links[operand] for operand in operands],
+        "serves": _field(memory, "served_dimensions", where),
+        "double_buffered": memory.get("force_double_buffering", False),
+        "ports": ports,
+    }
+
+
+def _level(size_bits: int) -> str:
+    """Where a memory's energy is reported: below 1 KiB registers, from 512 KiB a global buffer."""
+    if size_bits < 8 * 2**10:
+        return "registers"
+    return "buffers" if size_bits < 8 * 512 * 2**10 else "global_buffer"
