@@ -24,6 +24,10 @@ class HardwareError(ParetopathError, ValueError):
     """A hardware or mapping description that can't be read, with file and field."""
 
 
+class DataError(ParetopathError, ValueError):
+    """A data set that can't be read, or that does not hold what the recipe says."""
+
+
 class MissingExtraError(ParetopathError, RuntimeError):
     """An optional library is not installed; the message names the extra that brings it."""
 
