@@ -15,17 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.compensation import Compensation, Operands, prefixes
 from pipeline.errors import InvalidPathError, InvalidValueError
 from pipeline.paths import Condition, Decision, ExecutionPath, SearchSpace, Value
 
 State = Any  # a tensor, or a pytree of tensors, each with the batch as its first dimension
 Choice = Mapping[str, Value]
-Operands = tuple[Tensor, Tensor | None]
 M = TypeVar("M", bound=nn.Module)
 
 
 class ElasticLinear(nn.Linear):
-    """A linear layer that can run with its first inputs and outputs alone; weights are views."""
+    """A linear layer that can run with its first inputs and outputs alone; weights are views.
+
+    With a compensation (see :func:`compensate`) narrower inputs take re-solved weights instead.
+    """
 
     @classmethod
     def of(cls, linear: nn.Linear) -> Self:
@@ -36,8 +39,8 @@ class ElasticLinear(nn.Linear):
 
     def operands(self, inputs: int, outputs: int) -> Operands:
         """Weight (outputs, inputs) and bias (outputs,) of the narrowed layer, as views."""
-        bias = self.bias[:outputs] if self.bias is not None else None
-        return self.weight[:outputs, :inputs], bias
+        weight, bias = _kept_inputs(self, (inputs,), (self.in_features,))
+        return weight[:outputs], bias[:outputs] if bias is not None else None
 
     def forward(self, x: Tensor, outputs: int | None = None) -> Tensor:
         """(..., inputs) -> (..., outputs); as many inputs as ``x`` has, all outputs by default."""
@@ -51,7 +54,15 @@ class ElasticLinear(nn.Linear):
 
 
 class ElasticConv2d(nn.Conv2d):
-    """A convolution that can run with its first channels alone: dense, or depthwise."""
+    """A convolution that can run with its first channels alone: dense, or depthwise.
+
+    With a compensation (see :func:`compensate`) narrower inputs take re-solved weights instead.
+
+    Attributes:
+        segments: the channels that each part of a concatenated input has at its fullest; one part if None.
+    """
+
+    segments: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> Self:
@@ -75,21 +86,41 @@ class ElasticConv2d(nn.Conv2d):
         elastic.weight, elastic.bias = conv.weight, conv.bias
         return elastic
 
-    def operands(self, inputs: int, outputs: int) -> Operands:
-        """Weight (outputs, inputs / groups, FY, FX) and bias (outputs,) of the narrowed layer, as views."""
-        bias = self.bias[:outputs] if self.bias is not None else None
-        return self.weight[:outputs, : inputs if self.groups == 1 else None], bias
+    def operands(self, inputs: int | Sequence[int], outputs: int) -> Operands:
+        """Weight (outputs, inputs / groups, FY, FX) and bias (outputs,) of the narrowed layer.
 
-    def forward(self, x: Tensor, outputs: int | None = None) -> Tensor:
-        """(B, inputs, IY, IX) -> (B, outputs, OY, OX); a depthwise one has as many outputs as inputs."""
+        Views, where the input is one part without compensation.
+
+        Args:
+            inputs: the first channels that are kept, or how many of each segment.
+            outputs: the first channels that are computed.
+        """
+        if self.groups > 1:
+            return self.weight[:outputs], self.bias[:outputs] if self.bias is not None else None
+        kept = (inputs,) if isinstance(inputs, int) else tuple(inputs)
+        weight, bias = _kept_inputs(self, kept, self.segments or (self.in_channels,))
+        return weight[:outputs], bias[:outputs] if bias is not None else None
+
+    def forward(
+        self, x: Tensor, outputs: int | None = None, kept: Sequence[int] | None = None
+    ) -> Tensor:
+        """(B, inputs, IY, IX) -> (B, outputs, OY, OX); a depthwise one has as many outputs as inputs.
+
+        Args:
+            x: the input; where it has several segments, ``kept`` of each, concatenated.
+            outputs: all by default.
+            kept: the input channels of each segment; needed where there are several.
+        """
         inputs = x.shape[1]
-        weight, bias = self.operands(inputs, inputs if self.groups > 1 else outputs or self.out_channels)
+        outputs = inputs if self.groups > 1 else outputs or self.out_channels
+        weight, bias = self.operands(kept or inputs, outputs)
         groups = inputs if self.groups > 1 else 1
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
 
-    def narrow(self, inputs: int, outputs: int) -> nn.Conv2d:
+    def narrow(self, inputs: int | Sequence[int], outputs: int) -> nn.Conv2d:
         """A plain copy with the first channels."""
         weight, bias = self.operands(inputs, outputs)
+        inputs = inputs if isinstance(inputs, int) else sum(inputs)
         plain = nn.Conv2d(
             inputs,
             outputs,
@@ -142,6 +173,26 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
         return plain
 
 
+ElasticLayer = ElasticLinear | ElasticConv2d
+
+
+def compensate(layer: ElasticLayer, compensation: Compensation | None) -> None:
+    """Gives a layer the moments from which its narrower forms re-solve their weights; None takes them away."""
+    layer.add_module("compensation", compensation)
+
+
+def _kept_inputs(layer: ElasticLayer, kept: tuple[int, ...], segments: tuple[int, ...]) -> Operands:
+    """Weight (all outputs, kept inputs, …) and bias; views where the kept inputs are one prefix as it stands."""
+    if kept == segments:
+        return layer.weight, layer.bias
+    compensation = layer._modules.get("compensation")
+    if isinstance(compensation, Compensation):
+        return compensation.solve(layer.weight, layer.bias, prefixes(kept, segments))
+    parts = layer.weight.split(segments, dim=1)
+    prefix = [part[:, :k] for part, k in zip(parts, kept, strict=True)]
+    return prefix[0] if len(prefix) == 1 else torch.cat(prefix, dim=1), layer.bias
+
+
 def fill(module: M, **parameters: Tensor | None) -> M:
     """Gives a module contiguous copies of the tensors as its parameters, and returns it."""
     for name, tensor in parameters.items():
@@ -162,11 +213,16 @@ class ChannelGroup:
         layer: the layer whose output channels head the group, by its name inside the extracted unit.
         shape: the output channels' structure: (hidden,), or (3, heads, head_dim) for a fused qkv.
         axis: which axis of ``shape`` is reordered; the others stay together.
+        consumer: the elastic layer that reads the channels, by its name inside the unit; its weights can be
+            re-solved. Empty if there is none such.
+        segment: which part of the consumer's concatenated input the channels are.
     """
 
     layer: str
     shape: tuple[int, ...]
     axis: int = 0
+    consumer: str = ""
+    segment: int = 0
 
 
 class Unit(nn.Module, ABC):
@@ -213,7 +269,9 @@ class Unit(nn.Module, ABC):
             group: one of :meth:`channel_groups`.
             order: (shape[axis],) old index of each new place, integer.
         """
-        raise NotImplementedError(f"{type(self).__name__} names channel groups but can't permute them")
+        raise NotImplementedError(
+            f"{type(self).__name__} names channel groups but can't permute them"
+        )
 
 
 @dataclass(frozen=True)
@@ -290,11 +348,13 @@ class ElasticModel(nn.Module):
             state = step(state)
         return state
 
-    def extract(self, path: Mapping[str, Value]) -> nn.Sequential:
+    def extract(self, path: Mapping[str, Value]) -> nn.Module:
         """The static model of one path: plain modules with copies of the weights, same output."""
         static = nn.Sequential()
         for step in self.steps(self.space.canonical(path)):
-            static.add_module(step.unit.name.replace(".", "_"), step.unit.extract(dict(step.choice)))
+            static.add_module(
+                step.unit.name.replace(".", "_"), step.unit.extract(dict(step.choice))
+            )
         return static.train(self.training)
 
 

@@ -1,0 +1,128 @@
+"""Search spaces over transformers' models: ``from_pretrained`` in, ``save_pretrained`` out."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from pipeline.elastic import ElasticModel, ElasticSpace, Unit
+from pipeline.errors import CheckpointError
+from pipeline.paths import Value
+from pipeline.weights import load_reference
+
+
+class PretrainedModel(ElasticModel):
+    """An elastic model whose full path extracts to the original transformers model."""
+
+    def extract(self, path: Mapping[str, Value]) -> nn.Module:
+        """The static model of one path.
+
+        For the full path it is the original class, so that ``save_pretrained`` works; called, it
+        gives the logits as every other path does (its ``forward`` gives transformers' output
+        object).
+        """
+        if self.space.canonical(path) != self.space.full:
+            static: nn.Module = super().extract(path)
+            return static
+        assert isinstance(self.space, PretrainedSpace)
+        original: nn.Module = self.space.to_pretrained(self).train(self.training)
+        return original
+
+
+class PretrainedSpace(ElasticSpace):
+    """A search space over a transformers model.
+
+    Attributes:
+        original: the transformers class.
+        replaceable: prefixes of parameters that a checkpoint may lack or have in another shape: a
+            classifier for another number of classes.
+        ignored: prefixes of parameters that a checkpoint may have and the model not: an auxiliary
+            head.
+    """
+
+    original: ClassVar[type[PreTrainedModel]]
+    replaceable: ClassVar[tuple[str, ...]] = ()
+    ignored: ClassVar[tuple[str, ...]] = ()
+
+    config: Any
+
+    @abstractmethod
+    def reference(self) -> PreTrainedModel:
+        """The original model with new random weights, in evaluation mode."""
+
+    @abstractmethod
+    def units_of(self, model: nn.Module) -> list[Unit]:
+        """The chain of units around the modules of an original model."""
+
+    @abstractmethod
+    def original_state(self, model: ElasticModel) -> dict[str, Tensor]:
+        """The state dict of the original model with an elastic model's weights."""
+
+    def units(self, checkpoint: str | None = None) -> list[Unit]:
+        """See :meth:`ElasticSpace.units`; a folder is one that ``save_pretrained`` wrote."""
+        if checkpoint is None:
+            return self.units_of(self.reference())
+        if Path(checkpoint).is_file():
+            model = self.reference()
+            load_reference(model, checkpoint, replaceable=self.replaceable)
+            return self.units_of(model)
+        return self.units_of(self._from_pretrained(checkpoint))
+
+    def build(self, checkpoint: str | None = None) -> PretrainedModel:
+        """The elastic model, in evaluation mode, its full path active."""
+        model = PretrainedModel(self, self.units(checkpoint))
+        model.eval()
+        return model
+
+    def to_pretrained(self, model: ElasticModel) -> PreTrainedModel:
+        """The original transformers model with a copy of an elastic model's weights."""
+        static = self.reference()
+        state = {
+            name: tensor.detach().clone() for name, tensor in self.original_state(model).items()
+        }
+        static.load_state_dict(state, assign=True)
+        static.register_forward_hook(_logits)
+        return static
+
+    def _from_pretrained(self, checkpoint: str) -> PreTrainedModel:
+        try:
+            model, report = self.original.from_pretrained(
+                checkpoint,
+                config=self.config,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        except Exception as error:  # network, missing files, unreadable ones
+            raise CheckpointError(f"weights {checkpoint!r} can't be loaded: {error}") from error
+        mismatched = [str(entry[0]) for entry in report["mismatched_keys"]]
+        _refuse(checkpoint, "lacks", report["missing_keys"], self.replaceable)
+        _refuse(checkpoint, "has another shape of", mismatched, self.replaceable)
+        _refuse(checkpoint, "holds, unknown to the model,", report["unexpected_keys"], self.ignored)
+        return model.eval()  # type: ignore[no-any-return]
+
+
+def own_state(module: nn.Module, prefix: str) -> dict[str, Tensor]:
+    """A module's state dict under a prefix, without the moments of compensated layers."""
+    return {
+        prefix + name: tensor
+        for name, tensor in module.state_dict().items()
+        if ".compensation." not in f".{name}"
+    }
+
+
+def _refuse(checkpoint: str, verb: str, names: Sequence[str], allowed: tuple[str, ...]) -> None:
+    wrong = sorted(name for name in names if not (allowed and name.startswith(allowed)))
+    if wrong:
+        raise CheckpointError(f"{checkpoint} {verb} {wrong[0]!r} ({len(wrong)} such)")
+
+
+def _logits(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Tensor:
+    """A forward hook that gives the logits alone."""
+    logits: Tensor = output.logits
+    return logits
+
+
+__all__ = ["PretrainedModel", "PretrainedSpace", "own_state"]

@@ -1,0 +1,216 @@
+"""SegFormer's decoder, narrowed or rewritten.
+
+As published: each branch is a linear layer and an upsampling; their outputs, concatenated from the
+last stage to the
+first, meet in the 1x1 fuse convolution. Up to its batch norm all of this is linear and a 1x1
+convolution commutes with bilinear upsampling (its weights sum to one, so that biases pass it too):
+
+    fuse(concat(up(W_i x_i + b_i))) = sum_i up(F_i W_i x_i) + sum_i F_i b_i
+
+with F_i the fuse convolution's columns for branch i. ``merged`` runs the right-hand side, batch
+norm folded in.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
+
+from pipeline.compensation import Derived
+from pipeline.elastic import (
+    ChannelGroup,
+    Choice,
+    ElasticBatchNorm2d,
+    ElasticConv2d,
+    ElasticLinear,
+    State,
+    Unit,
+    fill,
+)
+from search_spaces.widths import channels, permute_pair
+
+
+class Decoder(Unit):
+    """Four features (B, C_i, Y_i, X_i) -> logits (B, num_classes, Y_0, X_0)."""
+
+    is_exit = True
+
+    def __init__(self, name: str, head: SegformerDecodeHead, decisions: Sequence[str]) -> None:
+        super().__init__(name, decisions=decisions)
+        for branch in head.linear_projections:
+            branch.proj = ElasticLinear.of(branch.proj)
+        head.linear_fuse = ElasticConv2d.of(head.linear_fuse)
+        head.batch_norm = ElasticBatchNorm2d.of(head.batch_norm)
+        head.classifier = ElasticConv2d.of(head.classifier)
+        self.head = head
+        self.branches = len(head.linear_projections)
+        self.branch_width = int(head.linear_projections[0].proj.out_features)
+        head.linear_fuse.segments = (self.branch_width,) * self.branches
+        self._derived = Derived(capacity=8)
+
+    def _width(self, choice: Choice) -> int:
+        return channels(self.head.linear_fuse.out_channels, choice[f"{self.name}.width"])
+
+    def _kept(self, choice: Choice) -> tuple[int, ...]:
+        """Channels of each segment of the fuse convolution's input: the last branch comes first."""
+        names = [f"{self.name}.branches.{i}.keep" for i in reversed(range(self.branches))]
+        return tuple(channels(self.branch_width, choice[name]) for name in names)
+
+    def _is_merged(self, choice: Choice) -> bool:
+        return choice.get(f"{self.name}.form") == "merged"
+
+    def forward(self, state: State, choice: Choice) -> State:
+        width, head = self._width(choice), self.head
+        if self._is_merged(choice):
+            fused = self._merged(state, width)
+        else:
+            fused = head.batch_norm(self._fused(state, self._kept(choice), width))
+        return head.classifier(head.dropout(head.activation(fused)))
+
+    def _fused(self, features: tuple[Tensor, ...], kept: tuple[int, ...], width: int) -> Tensor:
+        """The fuse convolution's output (B, width, Y_0, X_0), as published."""
+        size = features[0].shape[2:]
+        parts = []
+        for x, branch, k in zip(features, self.head.linear_projections, kept[::-1], strict=True):
+            tokens = branch.proj(x.flatten(2).transpose(1, 2), k)
+            parts.append(_upsampled(tokens.transpose(1, 2).unflatten(2, x.shape[2:]), size))
+        fused: Tensor = self.head.linear_fuse(torch.cat(parts[::-1], dim=1), width, kept)
+        return fused
+
+    def _merged(self, features: tuple[Tensor, ...], width: int) -> Tensor:
+        """The batch norm's output (B, width, Y_0, X_0), the linear maps multiplied out."""
+        *weights, bias = self._merged_operands(width)
+        fused = _sum_upsampled(
+            [F.conv2d(x, w[..., None, None]) for x, w in zip(features[:-1], weights, strict=False)]
+            + [F.conv2d(features[-1], weights[-1][..., None, None], bias)]
+        )
+        return self.head.batch_norm(fused) if self.training else fused  # type: ignore[no-any-return]
+
+    def _merged_operands(self, width: int) -> tuple[Tensor, ...]:
+        """A weight (width, C_i) a branch, a bias (width,); batch norm folded in but in training."""
+        head = self.head
+        if head.linear_fuse.weight.is_meta:  # nothing to multiply: tracing sees shapes alone
+            sizes = [branch.proj.in_features for branch in head.linear_projections]
+            return *(torch.empty(width, c, device="meta") for c in sizes), torch.empty(
+                width, device="meta"
+            )
+        if self.training:
+            return self._multiply(width, folded=False)
+        norm = head.batch_norm
+        sources = [
+            head.linear_fuse.weight,
+            norm.weight,
+            norm.bias,
+            norm.running_mean,
+            norm.running_var,
+        ]
+        for branch in head.linear_projections:
+            sources += [branch.proj.weight, branch.proj.bias]
+        return self._derived.get(width, sources, lambda: self._multiply(width, folded=True))
+
+    def _multiply(self, width: int, *, folded: bool) -> tuple[Tensor, ...]:
+        head, norm = self.head, self.head.batch_norm
+        columns = head.linear_fuse.weight[:width, :, 0, 0].split(self.branch_width, dim=1)[::-1]
+        scale = torch.ones(width, device=columns[0].device)
+        bias = torch.zeros(width, device=columns[0].device)
+        if folded:
+            scale = norm.weight[:width] / torch.sqrt(norm.running_var[:width] + norm.eps)
+            bias = norm.bias[:width] - scale * norm.running_mean[:width]
+        weights = []
+        for fuse, branch in zip(columns, head.linear_projections, strict=True):
+            weights.append(scale[:, None] * (fuse @ branch.proj.weight))
+            bias = bias + scale * (fuse @ branch.proj.bias)
+        return (*weights, bias)
+
+    def extract(self, choice: Choice) -> nn.Module:
+        width, own = self._width(choice), self.head
+        classifier = own.classifier.narrow(width, own.classifier.out_channels)
+        if self._is_merged(choice):
+            return MergedDecoder(self._merged_convolutions(width), own.dropout.p, classifier)
+        kept = self._kept(choice)
+        head = copy.deepcopy(own)
+        for branch, k in zip(head.linear_projections, kept[::-1], strict=True):
+            branch.proj = branch.proj.narrow(branch.proj.in_features, k)
+        head.linear_fuse = own.linear_fuse.narrow(kept, width)
+        head.batch_norm = own.batch_norm.narrow(width)
+        head.classifier = classifier
+        plain: nn.Module = head
+        return plain
+
+    def _merged_convolutions(self, width: int) -> list[nn.Conv2d]:
+        with torch.no_grad():
+            if self.head.linear_fuse.weight.is_meta:
+                *weights, bias = self._merged_operands(width)
+            else:
+                *weights, bias = self._multiply(width, folded=True)
+        convolutions = []
+        for i, weight in enumerate(weights):
+            last = i == len(weights) - 1
+            conv = nn.Conv2d(weight.shape[1], width, 1, bias=last, device="meta")
+            convolutions.append(
+                fill(conv, weight=weight[..., None, None], bias=bias if last else None)
+            )
+        return convolutions
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        groups = [
+            ChannelGroup(
+                f"linear_projections.{i}.proj",
+                shape=(self.branch_width,),
+                consumer="head.linear_fuse",
+                segment=self.branches - 1 - i,
+            )
+            for i in range(self.branches)
+        ]
+        width = self.head.linear_fuse.out_channels
+        return [*groups, ChannelGroup("linear_fuse", shape=(width,), consumer="head.classifier")]
+
+    @torch.no_grad()
+    def permute(self, group: ChannelGroup, order: Tensor) -> None:
+        head = self.head
+        if group.layer == "linear_fuse":
+            permute_pair([head.linear_fuse, head.batch_norm], head.classifier, order)
+        else:
+            branch = head.linear_projections[self.branches - 1 - group.segment]
+            start = group.segment * self.branch_width
+            permute_pair([branch.proj], head.linear_fuse, order, start=start)
+
+
+class MergedDecoder(nn.Module):
+    """The rewritten decoder as plain modules, batch norm folded in.
+
+    Args:
+        convolutions: one 1x1 convolution a feature map, the last one with the bias of all.
+        dropout: probability, in training.
+        classifier: 1x1 convolution to the classes.
+    """
+
+    def __init__(
+        self, convolutions: Sequence[nn.Conv2d], dropout: float, classifier: nn.Conv2d
+    ) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(convolutions)
+        self.activation = nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = classifier
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Features (B, C_i, Y_i, X_i) -> logits (B, num_classes, Y_0, X_0)."""
+        maps = [conv(x) for conv, x in zip(self.convolutions, features, strict=True)]
+        logits: Tensor = self.classifier(self.dropout(self.activation(_sum_upsampled(maps))))
+        return logits
+
+
+def _sum_upsampled(maps: Sequence[Tensor]) -> Tensor:
+    """The sum of maps (B, C, Y_i, X_i), each upsampled to the size of the first."""
+    total = maps[0]
+    for x in maps[1:]:
+        total = total + _upsampled(x, total.shape[2:])
+    return total
+
+
+def _upsampled(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,167 @@
+"""What holds for every search space: the invariants of the design, over random paths."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.cost.model import Costs, LayerCostModel
+from pipeline.cost.table import CostTable
+from pipeline.elastic import ElasticModel, ElasticSpace
+from pipeline.evaluate import Evaluator
+from pipeline.paths import ExecutionPath
+from pipeline.tasks.task import Score
+from pipeline.tracing import Layer, build_on_meta, trace_units
+
+
+class MacsOnly(LayerCostModel):
+    """A hardware whose energy and latency are the macs."""
+
+    hardware = "macs"
+
+    def price(self, layers: Sequence[Layer]) -> Costs:
+        macs = np.array([float(layer.macs) for layer in layers])
+        return Costs(macs, macs, np.zeros_like(macs))
+
+
+class MeanScorer:
+    """Scores a path by the mean of its outputs: any change of an output shows."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def update(self, output: torch.Tensor, target: Any) -> None:
+        self.total += output.double().sum().item()
+        self.count += output.numel()
+
+    def compute(self) -> Score:
+        return Score(self.total / self.count, 0.0, self.count)
+
+
+class MeanTask:
+    """A task whose accuracy is the mean output."""
+
+    name = metric = "mean"
+
+    def scorer(self) -> MeanScorer:
+        return MeanScorer()
+
+
+class SpaceContract:
+    """Inherit it and define :meth:`space` and :meth:`reference`, with a small model."""
+
+    paths = 4
+
+    @pytest.fixture(scope="class")
+    def space(self) -> ElasticSpace:
+        """A small space of the family."""
+        raise NotImplementedError
+
+    def reference(self, model: ElasticModel) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The original library's model with the elastic model's weights."""
+        raise NotImplementedError
+
+    @pytest.fixture(scope="class")
+    def model(self, space: ElasticSpace) -> ElasticModel:
+        torch.manual_seed(0)
+        model = space.build()
+        with (
+            torch.no_grad()
+        ):  # no parameter at a value that hides a mistake: zero biases, unit scales
+            for parameter in model.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        return model
+
+    @pytest.fixture
+    def images(self, space: ElasticSpace) -> torch.Tensor:
+        return torch.randn(2, *space.input_shape, generator=torch.Generator().manual_seed(1))
+
+    def sampled(self, space: ElasticSpace) -> list[ExecutionPath]:
+        rng = np.random.default_rng(0)
+        return [space.full, space.smallest, *(space.sample(rng) for _ in range(self.paths))]
+
+    @torch.inference_mode()
+    def test_full_path_equals_the_original(self, model: ElasticModel, images: torch.Tensor) -> None:
+        torch.testing.assert_close(
+            model(images), self.reference(model)(images), rtol=1e-5, atol=1e-5
+        )
+
+    @torch.inference_mode()
+    def test_extracted_model_equals_active_path(
+        self, space: ElasticSpace, model: ElasticModel, images: torch.Tensor
+    ) -> None:
+        for path in self.sampled(space):
+            with model.active(path):
+                expected = model(images)
+            static = model.extract(path)
+            torch.testing.assert_close(static(images), expected, rtol=1e-5, atol=1e-5)
+            elastic = ("Elastic", "Compensation")
+            assert not [m for m in static.modules() if type(m).__name__.startswith(elastic)]
+
+    def test_macs_equal_torchs_own_count(self, space: ElasticSpace) -> None:
+        table = CostTable(space, MacsOnly())
+        model = build_on_meta(space)
+        images = torch.empty(1, *space.input_shape, device="meta")
+        for path in self.sampled(space):
+            static = model.extract(path)
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                static.to("meta")(images)
+            costs = table([path])
+            assert costs.macs[0] * 2 == counter.get_total_flops()
+            assert costs.params[0] == sum(p.numel() for p in static.parameters())
+
+    def test_a_units_layers_depend_on_its_own_decisions_alone(self, space: ElasticSpace) -> None:
+        model = build_on_meta(space)
+        seen: dict[tuple[str, Any], Any] = {}
+        for path in self.sampled(space):
+            for trace in trace_units(model, path):
+                assert (
+                    seen.setdefault((trace.unit.name, trace.choice), trace.layers) == trace.layers
+                )
+
+    def test_encoding_round_trips_and_canonical_is_idempotent(self, space: ElasticSpace) -> None:
+        rng = np.random.default_rng(1)
+        paths = [space.sample(rng) for _ in range(50)]
+        assert space.decode(space.encode(paths)) == paths
+        assert [space.canonical(path) for path in paths] == paths
+
+    def test_cost_never_falls_towards_fuller_values(self, space: ElasticSpace) -> None:
+        table = CostTable(space, MacsOnly())
+        rng = np.random.default_rng(2)
+        for base in (space.full, space.sample(rng)):
+            for name in list(base)[:: max(1, len(base) // 8)]:
+                values = space[name].distinct
+                costs = table([space.canonical({**base, name: value}) for value in values])
+                assert (np.diff(costs.macs) >= 0).all(), name
+                assert (np.diff(costs.params) >= 0).all() or name in self.params_may_fall, name
+
+    params_may_fall: frozenset[str] = frozenset()
+
+    def test_prefix_tree_scores_equal_scores_alone(
+        self, space: ElasticSpace, model: ElasticModel, images: torch.Tensor
+    ) -> None:
+        paths = self.sampled(space)
+        evaluate = Evaluator(model, [(images, torch.zeros(2))], MeanTask())  # type: ignore[arg-type]
+        together = evaluate(paths)
+        alone = [evaluate([path])[0] for path in paths]
+        for a, b in zip(together, alone, strict=True):
+            assert isinstance(a, Score) and isinstance(b, Score)
+            assert a.value == pytest.approx(b.value, rel=1e-5, abs=1e-6)
+
+    @torch.inference_mode()
+    def test_sorting_channels_leaves_the_full_path_as_it_is(
+        self, space: ElasticSpace, model: ElasticModel, images: torch.Tensor
+    ) -> None:
+        torch.manual_seed(0)
+        shuffled = space.build()
+        shuffled.load_state_dict(model.state_dict())
+        before = shuffled(images)
+        for unit in shuffled.chain:
+            for group in unit.channel_groups():
+                unit.permute(group, torch.randperm(group.shape[group.axis]))
+        torch.testing.assert_close(shuffled(images), before, rtol=1e-4, atol=1e-5)
+        smallest = [m.extract(space.smallest)(images) for m in (model, shuffled)]
+        assert not torch.allclose(*smallest)
