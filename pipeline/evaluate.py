@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.elastic import ElasticModel, State, Step
 from pipeline.errors import InvalidValueError
@@ -134,3 +134,23 @@ class Evaluator:
         if self.precision is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.precision)
+
+
+@torch.inference_mode()
+def score_model(
+    module: nn.Module, batches: Iterable[Batch], task: Task, *, device: torch.device | str = "cpu"
+) -> Score:
+    """The score of a plain model, which must be on ``device``.
+
+    Raises:
+        InvalidValueError: its outputs are not finite.
+    """
+    scorer = task.scorer()
+    training = module.training
+    module.to(device).eval()
+    try:
+        for images, targets in batches:
+            scorer.update(module(images.to(device, non_blocking=True)), targets)
+    finally:
+        module.train(training)
+    return scorer.compute()

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pipeline.cost.model import CostModel, Costs, Floats
 from pipeline.elastic import ElasticSpace, Unit
 from pipeline.paths import ABSENT, IndexMatrix, Value
-from pipeline.tracing import UnitTrace, build_on_meta, total_macs, trace_units
+from pipeline.tracing import Tracer, UnitTrace, build_on_meta, total_macs
 
 Ints = npt.NDArray[np.int64]
 _ENERGY, _LATENCY, _DRAM, _MACS, _PARAMS = range(5)
@@ -90,8 +90,9 @@ class CostTable:
     def __init__(self, space: ElasticSpace, cost_model: CostModel) -> None:
         self.space = space
         self.cost_model = cost_model
-        self._model = build_on_meta(space)
-        self._tables = {unit.name: _UnitTable(unit, space) for unit in self._model.chain}
+        model = build_on_meta(space)
+        self._traces = Tracer(model)
+        self._tables = {unit.name: _UnitTable(unit, space) for unit in model.chain}
 
     def __call__(self, paths: Iterable[Mapping[str, Value]]) -> PathCosts:
         """The costs of canonical paths."""
@@ -126,7 +127,7 @@ class CostTable:
 
     def breakdown(self, path: Mapping[str, Value]) -> list[UnitCost]:
         """What each unit of a path costs, in the order in which they run."""
-        traces = trace_units(self._model, self.space.canonical(path))
+        traces = self._traces(self.space.canonical(path))
         costs = self.cost_model.unit_costs(traces)
         return [
             UnitCost(
@@ -161,7 +162,7 @@ class CostTable:
             table.known[key] = True
 
     def _trace(self, row: IndexMatrix) -> dict[tuple[str, int], UnitTrace]:
-        traces = trace_units(self._model, self.space.decode(row)[0])
+        traces = self._traces(self.space.decode(row)[0])
         return {
             (trace.unit.name, int(self._tables[trace.unit.name].keys(row)[0])): trace
             for trace in traces

@@ -6,21 +6,23 @@ about a path, :mod:`~pipeline.front.front` the front and its file;
 """
 
 from pipeline.front.dominance import hypervolume, hypervolume_history, pareto_front
-from pipeline.front.front import SCHEMA, Front
-from pipeline.front.points import COSTS, CostName, Point, Retrained, TrialRecord
-from pipeline.front.selection import Budget, select
+from pipeline.front.front import SCHEMA, Front, to_record
+from pipeline.front.points import COSTS, CostName, Point, Retrained, State, TrialRecord, known_cost
+from pipeline.front.selection import select
 
 __all__ = [
     "COSTS",
     "SCHEMA",
-    "Budget",
     "CostName",
     "Front",
     "Point",
     "Retrained",
+    "State",
     "TrialRecord",
     "hypervolume",
     "hypervolume_history",
+    "known_cost",
     "pareto_front",
     "select",
+    "to_record",
 ]

@@ -1,5 +1,7 @@
 """The non-dominated paths of a search, and the file that they are kept in."""
 
+import csv
+import io
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -139,11 +141,26 @@ class Front:
             "cost": self.cost,
             "accuracy_source": self.accuracy_source,
             "hypervolume": self.hypervolume,
-            "full": _to_json(self.full),
-            "points": [_to_json(point) for point in self.points],
+            "full": to_record(self.full),
+            "points": [to_record(point) for point in self.points],
         }
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(file, text + "\n")
+
+    def save_csv(self, file: str | os.PathLike[str], points: Iterable[Point]) -> None:
+        """Writes points as a table, atomically: a row each, what :func:`to_record` gives and every decision."""
+        records = [to_record(point) for point in points]
+        decisions = list(dict.fromkeys(name for record in records for name in record["path"]))
+        text = io.StringIO()
+        plain = [
+            name for name in (records[0] if records else {}) if name not in ("path", "retrained")
+        ]
+        writer = csv.writer(text)
+        writer.writerow([*plain, *decisions])
+        for record in records:
+            values = [record[name] for name in plain] + [record["path"].get(d) for d in decisions]
+            writer.writerow(["" if value is None else value for value in values])
+        write_atomically(file, text.getvalue())
 
     @classmethod
     def load(cls, file: str | os.PathLike[str]) -> "Front":
@@ -175,7 +192,7 @@ class Front:
         return front
 
 
-def _to_json(point: Point) -> dict[str, Any]:
+def to_record(point: Point) -> dict[str, Any]:
     """A point as a record of front.json: its fields, and what readers should not have to derive."""
     fields: dict[str, Any] = TypeAdapter(Point).dump_python(point, mode="json")
     retrained = fields.pop("retrained")

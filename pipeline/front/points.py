@@ -45,13 +45,11 @@ class TrialRecord:
         accuracy: in [0, 1]; None if none was measured.
         accuracy_error: its standard error.
         samples: how many images the accuracy rests on.
-        macs: multiply-accumulates for one image.
-        params: weights and biases in use.
-        energy_mj: for one image, as latency_ms and dram_bytes; None where the cost model does not
-            say.
+        costs: those of :data:`COSTS` that are known, for one image.
+        failure: why it failed; None where it did not.
 
     Raises:
-        InvalidValueError: a number is not finite.
+        InvalidValueError: a number is not finite, or a name is no cost.
     """
 
     number: int
@@ -60,19 +58,18 @@ class TrialRecord:
     accuracy: float | None
     accuracy_error: float | None
     samples: int
-    macs: int
-    params: int
-    energy_mj: float | None = None
-    latency_ms: float | None = None
-    dram_bytes: float | None = None
+    costs: Mapping[CostName, float]
+    failure: str | None = None
 
     def __post_init__(self) -> None:
         _require_finite(self)
-
-    def cost(self, name: CostName) -> float | None:
-        """One of the trial's costs, None where it is unknown."""
-        value: float | None = getattr(self, name)
-        return value
+        for name, value in self.costs.items():
+            if name not in COSTS:
+                raise InvalidValueError(f"{name!r} is not a cost; {nearest(name, COSTS)}")
+            if not math.isfinite(value):
+                raise InvalidValueError(
+                    f"{name} of trial {self.number} must be finite, not {value}"
+                )
 
 
 @dataclass(frozen=True)
@@ -142,17 +139,29 @@ class Point:
         """The point that a complete trial found.
 
         Raises:
-            InvalidValueError: the trial is not complete: its accuracy is absent or rests on a part
-                of the images.
+            InvalidValueError: the trial is not complete (its accuracy is absent, or rests on some
+                of the images only), or its macs or params are unknown.
         """
         if trial.state != "complete" or trial.accuracy is None or trial.accuracy_error is None:
             raise InvalidValueError(
                 f"only a complete trial can stand on a front, but trial {trial.number} is "
                 f"{trial.state} with accuracy {trial.accuracy} ± {trial.accuracy_error}"
             )
-        shared = {f.name: getattr(trial, f.name) for f in dataclasses.fields(trial)}
-        del shared["state"]
-        return cls(**shared)
+        for name in ("macs", "params"):
+            if name not in trial.costs:
+                raise InvalidValueError(f"trial {trial.number} must have {name} to be a point")
+        return cls(
+            path=trial.path,
+            number=trial.number,
+            accuracy=trial.accuracy,
+            accuracy_error=trial.accuracy_error,
+            samples=trial.samples,
+            macs=int(trial.costs["macs"]),
+            params=int(trial.costs["params"]),
+            energy_mj=trial.costs.get("energy_mj"),
+            latency_ms=trial.costs.get("latency_ms"),
+            dram_bytes=trial.costs.get("dram_bytes"),
+        )
 
     @property
     def id(self) -> str:

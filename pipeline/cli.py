@@ -1,0 +1,228 @@
+"""The command ``paretopath``: arguments in, tables out."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.errors import ParetopathError
+
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe: one YAML file.", show_default=False)]
+RunDir = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1 …; the first GPU if there is one.")
+]
+
+app = typer.Typer(
+    help="Search, retrain and deploy the execution paths of a vision model under an energy budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+@app.command(epilog="Example: paretopath profile recipes/digits_vit.yaml --path smallest")
+def profile(
+    recipe: RecipeFile,
+    path: Annotated[
+        str, typer.Option(help="full, smallest, or a JSON file of decisions.")
+    ] = "full",
+    html: Annotated[Path | None, typer.Option(help="Also draw it into this HTML file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """MACs, energy and latency of one path, by kind of operator and by unit."""
+    from pipeline import terminal
+    from pipeline.profile import profile_path, write_html
+    from pipeline.recipe import load_recipe
+    from pipeline.run import Run, read_path
+
+    out, _ = terminal.consoles()
+    run = Run(Path(), load_recipe(recipe))
+    profiled = profile_path(run.table, read_path(run.space, path))
+    if html:
+        write_html(html, profiled)
+    if as_json:
+        _print_json(profiled.to_json())
+    else:
+        for table in terminal.profile_tables(profiled):
+            out.print(table)
+
+
+@app.command(epilog="Example: paretopath search recipes/digits_vit.yaml --energy-budget 60%")
+def search(
+    recipe: RecipeFile,
+    energy_budget: Annotated[
+        str | None, typer.Option(help="No path above it: 70% of the full path, or 12.5mJ.")
+    ] = None,
+    latency_budget: Annotated[
+        str | None, typer.Option(help="No path above it: 70% of the full path, or 8ms.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Paths to evaluate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same trials.")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Where to keep everything; runs/NAME by default.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Move an older run aside and start anew.")
+    ] = False,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Find the Pareto-optimal paths of a recipe's model. Resumes a run directory that exists."""
+    from pipeline import jobs, terminal
+    from pipeline.recipe import load_recipe
+    from pipeline.run import Run, default_directory, move_aside
+
+    out, err = terminal.consoles()
+    given = {
+        "search.energy_budget": ("--energy-budget", energy_budget),
+        "search.latency_budget": ("--latency-budget", latency_budget),
+        "search.trials": ("--trials", trials),
+        "search.seed": ("--seed", seed),
+    }
+    set_here = {field: value for field, (_, value) in given.items() if value is not None}
+    resolved = load_recipe(recipe).with_overrides(
+        set_here, options={field: option for field, (option, _) in given.items()}
+    )
+    directory = run_dir or default_directory(resolved)
+    if fresh:
+        moved = move_aside(directory)
+        if moved:
+            err.print(f"The older run is now {moved}.")
+    run = Run.start(directory, resolved, device=device)
+    with terminal.quiet_libraries():
+        with terminal.Progressing(err, "training the base model") as bar:
+            jobs.prepare_weights(run, on_epoch=bar.epoch)
+        with terminal.Progressing(err, "search") as bar:
+            front = jobs.search_run(run, on_progress=bar.search)
+    jobs.save_report(run)
+    if as_json:
+        _print_json({"run": str(directory), **_front_json(front, front.points)})
+        return
+    out.print(terminal.front_table(front, front.points))
+    out.print(f"\n{len(front.points)} paths, hypervolume {front.hypervolume:.4f}.")
+    out.print(f"Report: {run.report_file}")
+    out.print(f"Next: paretopath retrain {directory} --select {resolved.retrain.select}")
+
+
+@app.command(epilog="Example: paretopath front runs/digits_vit --select knee")
+def front(
+    run: RunDir,
+    select: Annotated[
+        str, typer.Option(help="all, knee, budget=70%, budget=12.5mJ, count=4 or id=ID.")
+    ] = "all",
+    html: Annotated[Path | None, typer.Option(help="Write the report here.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the paths as a table here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the front of a search, or a selection of it."""
+    from pipeline import jobs, terminal
+    from pipeline.front import select as select_points
+    from pipeline.run import Run
+
+    out, _ = terminal.consoles()
+    opened = Run.open(run)
+    found = opened.front()
+    points = select_points(found, select)
+    if html:
+        jobs.save_report(opened, html)
+    if csv:
+        found.save_csv(csv, points)
+    if as_json:
+        _print_json(_front_json(found, points))
+        return
+    out.print(terminal.front_table(found, points))
+    if len(points) == 1:
+        out.print(f"\n{points[0].id}: {terminal.describe(points[0].path, found.full.path)}")
+
+
+@app.command(epilog="Example: paretopath retrain runs/digits_vit --select count=4 --mode shared")
+def retrain(
+    run: RunDir,
+    select: Annotated[
+        str | None, typer.Option(help="As for `front`; the recipe's choice by default.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="shared: one elastic model; separate: one model a path.")
+    ] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Retrain selected paths, and measure them again."""
+    from pipeline import jobs, terminal
+    from pipeline.run import Run
+
+    out, err = terminal.consoles()
+    opened = Run.open(run, device=device)
+    settings = opened.recipe.retrain
+    chosen = mode or settings.mode
+    planned = jobs.plan_retraining(opened, selection=select or settings.select, mode=chosen)
+    results = []
+    for i, job in enumerate(planned):
+        title = f"retraining {job.name} ({i + 1} of {len(planned)})"
+        with terminal.quiet_libraries(), terminal.Progressing(err, title) as bar:
+            results += jobs.retrain(opened, job, on_epoch=bar.epoch)
+    found = jobs.collect(opened, chosen, results)
+    jobs.save_report(opened)
+    points = [found[result.path.id] for result in results]
+    if as_json:
+        _print_json({"mode": chosen, **_front_json(found, points)})
+        return
+    out.print(terminal.front_table(found, points))
+    out.print(f"\nReport: {opened.report_file}")
+
+
+@app.command(epilog="Example: paretopath evaluate runs/digits_vit")
+def evaluate(
+    run: RunDir,
+    path: Annotated[
+        list[str] | None, typer.Option(help="Id of a path, or its beginning; may be repeated.")
+    ] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Measure paths of the front anew, from the weights on disk, on validation and test."""
+    from pipeline import jobs, terminal
+    from pipeline.run import Run
+
+    out, _ = terminal.consoles()
+    rows = jobs.evaluate_run(Run.open(run, device=device), path or [])
+    if as_json:
+        splits = ("validation", "test")
+        _print_json({"scores": [{**row, **{s: asdict(row[s]) for s in splits}} for row in rows]})
+        return
+    out.print(terminal.score_table(rows))
+
+
+def _front_json(front: Any, points: Sequence[Any]) -> dict[str, Any]:
+    from pipeline.front import to_record
+
+    return {
+        "hardware": front.hardware,
+        "metric": front.metric,
+        "hypervolume": front.hypervolume,
+        "full": to_record(front.full),
+        "points": [to_record(point) for point in points],
+    }
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    print(json.dumps(content, ensure_ascii=False, allow_nan=False))
+
+
+def main() -> None:
+    """Runs the command; a user's mistake is one sentence on standard error and exit status 2."""
+    try:
+        app()
+    except ParetopathError as error:
+        print(f"paretopath: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("paretopath: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,256 @@
+"""Training as Lightning modules: several paths in one set of weights, or one path alone.
+
+Both learn from the full path. Shared training is the sandwich rule with in-place distillation (Yu & Huang,
+"Universally Slimmable Networks", ICCV 2019, sections 3.2 and 3.3): each step runs the full path, the smallest and
+some others, and the full path's output teaches the rest. The steps' common prefixes run once, as in evaluation.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from pipeline.elastic import ElasticModel
+from pipeline.evaluate import PrefixTree
+from pipeline.paths import ExecutionPath, Value
+from pipeline.recipe import TrainSettings
+from pipeline.tasks.task import Task
+
+Batch = tuple[Tensor, Any]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """How far a training is.
+
+    Attributes:
+        number: epochs finished, from 1.
+        of: epochs asked for.
+        loss: mean training loss of the epoch.
+        metrics: validation accuracy by path id, where it was measured.
+    """
+
+    number: int
+    of: int
+    loss: float
+    metrics: Mapping[str, float]
+
+
+class _Training(pl.LightningModule):
+    """AdamW with linear warm-up and cosine decay, per step."""
+
+    def __init__(self, settings: TrainSettings, task: Task) -> None:
+        super().__init__()
+        self.settings = settings
+        self.task = task
+
+    def configure_optimizers(self) -> Any:
+        trained = [p for p in self.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in trained if p.ndim > 1]},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(
+            groups, lr=self.settings.lr, weight_decay=self.settings.weight_decay
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        warmup = max(1, round(steps * self.settings.warmup_epochs / self.settings.epochs))
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            progress = (step - warmup) / max(1, steps - warmup)
+            return 0.5 * (1 + float(torch.cos(torch.tensor(progress * torch.pi))))
+
+        scheduler = LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+
+class SharedTraining(_Training):
+    """Trains paths together in one elastic model.
+
+    Every step runs the full path and the smallest of ``paths``, and ``settings.paths_per_step`` of the others drawn at
+    random.
+
+    Args:
+        model: changed in place.
+        paths: canonical paths to train; the full path is always among those that run.
+        settings: of the recipe.
+        task: gives the losses.
+        costs: one number for each path; the least is the sandwich's lower half. Their order if None.
+        distil: whether the full path teaches the others; if not, all learn from the labels.
+    """
+
+    def __init__(
+        self,
+        model: ElasticModel,
+        paths: Sequence[ExecutionPath],
+        settings: TrainSettings,
+        task: Task,
+        *,
+        costs: Sequence[float] | None = None,
+        distil: bool = True,
+    ) -> None:
+        super().__init__(settings, task)
+        self.model = model
+        self.distil = distil
+        self.full = model.space.full
+        order = (
+            range(len(paths)) if costs is None else sorted(range(len(paths)), key=costs.__getitem__)
+        )
+        self.others = [paths[i] for i in order if paths[i] != self.full]
+
+    def _draw(self) -> list[ExecutionPath]:
+        """The paths of one step: the full one first."""
+        others = self.others
+        middle = others[1:]
+        count = min(self.settings.paths_per_step, len(middle))
+        # drawn from (seed, step), so that a resumed job and every rank of a parallel one draw alike
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.global_step)
+        drawn = torch.randperm(len(middle), generator=generator)[:count].tolist()
+        return [self.full, *others[:1], *(middle[i] for i in drawn)]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, targets = batch
+        paths = self._draw()
+        outputs = dict(PrefixTree(self.model, paths).run(images))
+        loss = self.task.loss(outputs[0], targets)
+        teacher = _detached(outputs[0])
+        for index in range(1, len(paths)):
+            if self.distil:
+                loss = loss + self.task.distillation_loss(outputs[index], teacher, targets)
+            else:
+                loss = loss + self.task.loss(outputs[index], targets)
+        loss = loss / len(paths)
+        self.log("train_loss", loss.detach(), on_epoch=True, on_step=False, batch_size=len(images))
+        return loss
+
+
+class SeparateTraining(_Training):
+    """Trains the plain model of one path, taught by the full path.
+
+    Args:
+        student: from ``ElasticModel.extract``, changed in place.
+        teacher: the elastic model; its full path runs, frozen. None to learn from the labels alone.
+        settings: of the recipe.
+        task: gives the losses.
+    """
+
+    def __init__(
+        self, student: nn.Module, teacher: ElasticModel | None, settings: TrainSettings, task: Task
+    ) -> None:
+        super().__init__(settings, task)
+        self.student = student
+        # kept out of the module tree: not trained, not in the checkpoint
+        self._teacher = [teacher] if teacher is not None else []
+
+    def on_fit_start(self) -> None:
+        for teacher in self._teacher:
+            teacher.to(self.device).eval()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, targets = batch
+        output = self.student(images)
+        if self._teacher:
+            with torch.no_grad(), self._teacher[0].active({}):
+                taught = self._teacher[0](images)
+            loss = self.task.distillation_loss(output, taught, targets)
+        else:
+            loss = self.task.loss(output, targets)
+        self.log("train_loss", loss.detach(), on_epoch=True, on_step=False, batch_size=len(images))
+        return loss
+
+
+class EpochReport(pl.Callback):
+    """Tells a listener at the end of each epoch, from the first process only.
+
+    Args:
+        listener: takes the epoch.
+        validate: gives validation accuracy by path id; called every ``every`` epochs and at the last.
+        every: epochs.
+    """
+
+    def __init__(
+        self,
+        listener: Callable[[Epoch], None],
+        *,
+        validate: Callable[[], Mapping[str, float]] | None = None,
+        every: int = 10,
+    ) -> None:
+        self.listener = listener
+        self.validate = validate
+        self.every = every
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        number, of = trainer.current_epoch + 1, int(trainer.max_epochs or 0)
+        metrics: Mapping[str, float] = {}
+        if self.validate and (number % self.every == 0 or number == of):
+            metrics = self.validate()
+        loss = float(trainer.callback_metrics.get("train_loss", torch.tensor(float("nan"))))
+        self.listener(Epoch(number, of, loss, metrics))
+
+
+def fit(
+    module: _Training,
+    loader: Any,
+    *,
+    checkpoint_dir: Path,
+    report: EpochReport | None = None,
+    trainer_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Trains a module for its settings' epochs; goes on from the last checkpoint where there is one.
+
+    Args:
+        module: changed in place.
+        loader: gives (images, targets) batches.
+        checkpoint_dir: holds ``last.ckpt``, written at the end of every epoch that ``checkpoint_every`` names.
+        report: hears of each epoch.
+        trainer_options: further arguments of Lightning's ``Trainer``: devices, nodes, strategy.
+    """
+    settings = module.settings
+    pl.seed_everything(settings.seed, workers=True, verbose=False)
+    saver = pl.callbacks.ModelCheckpoint(
+        dirpath=checkpoint_dir,
+        save_last=True,
+        save_top_k=0,
+        every_n_epochs=settings.checkpoint_every,
+    )
+    trainer = pl.Trainer(
+        max_epochs=settings.epochs,
+        precision=settings.precision,
+        gradient_clip_val=settings.gradient_clip,
+        callbacks=[saver, *([report] if report else [])],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **{"accelerator": "auto", "devices": 1, **(trainer_options or {})},
+    )
+    last = checkpoint_dir / "last.ckpt"
+    module.train()
+    trainer.fit(module, loader, ckpt_path=str(last) if last.is_file() else None)
+    module.eval()
+
+
+def exit_paths(model: ElasticModel) -> list[ExecutionPath]:
+    """The fullest path to each exit, the full path last; the full path alone where there are no exits."""
+    paths = []
+    for unit in model.chain:
+        if unit.is_exit and unit.requires is not None:
+            choice: dict[str, Value] = {unit.requires.decision: unit.requires.values[-1]}
+            paths.append(model.space.canonical(choice))
+    full = model.space.full
+    return [*(path for path in paths if path != full), full]
+
+
+def _detached(output: Any) -> Any:
+    return torch.utils._pytree.tree_map(lambda tensor: tensor.detach(), output)

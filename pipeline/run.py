@@ -1,0 +1,327 @@
+"""A run directory: the names of its files, and the objects that its recipe describes."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from optuna.trial import TrialState
+
+from pipeline.cost import CostTable
+from pipeline.cost import create as create_cost_model
+from pipeline.data import DataSplits, SplitName, load_data
+from pipeline.elastic import ElasticModel, ElasticSpace
+from pipeline.errors import InvalidPathError, RunDirectoryError
+from pipeline.evaluate import Evaluator
+from pipeline.files import write_atomically
+from pipeline.front import COSTS, Front, Point, TrialRecord
+from pipeline.paths import ExecutionPath
+from pipeline.recipe import Recipe, load_recipe, parse_budget
+from pipeline.record import Evaluated, evaluated, load_study
+from pipeline.registry import create_space
+from pipeline.tasks.registry import create_task
+from pipeline.tasks.task import Task
+from pipeline.weights import load_into
+
+# What a resumed run may change: none of it makes a finished trial wrong.
+CHANGEABLE = ("name", "retrain", "tracking", "launch")
+LIBRARIES = (
+    "torch",
+    "timm",
+    "transformers",
+    "optuna",
+    "pytorch-lightning",
+    "torch-pruning",
+    "numpy",
+)
+
+
+class Run:
+    """One run directory.
+
+    Args:
+        directory: where its files are.
+        recipe: resolved; the one that the directory holds.
+        device: where its models run; the first GPU if there is one, else the CPU.
+    """
+
+    def __init__(
+        self, directory: Path | str, recipe: Recipe, *, device: torch.device | str | None = None
+    ) -> None:
+        self.directory = Path(directory)
+        self.recipe = recipe
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    @classmethod
+    def open(cls, directory: Path | str, *, device: torch.device | str | None = None) -> Self:
+        """The run of a directory that exists.
+
+        Raises:
+            RunDirectoryError: there is none.
+        """
+        file = Path(directory) / "recipe.yaml"
+        if not file.is_file():
+            raise RunDirectoryError(
+                f"{directory} is not a run directory: it holds no {file.name}; "
+                f"`paretopath search RECIPE` makes one"
+            )
+        return cls(directory, load_recipe(file), device=device)
+
+    @classmethod
+    def start(
+        cls, directory: Path | str, recipe: Recipe, *, device: torch.device | str | None = None
+    ) -> Self:
+        """A new run, or the one that the directory holds if its recipe asks for the same.
+
+        Raises:
+            RunDirectoryError: it holds a run of another recipe.
+        """
+        run = cls(directory, recipe, device=device)
+        if run.recipe_file.is_file():
+            _require_same(recipe, load_recipe(run.recipe_file), Path(directory))
+        run.directory.mkdir(parents=True, exist_ok=True)
+        recipe.save(run.recipe_file)
+        write_atomically(run.environment_file, json.dumps(environment(run.device), indent=1) + "\n")
+        return run
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe."""
+        return self.directory / "recipe.yaml"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions, git hash and device of the last start."""
+        return self.directory / "environment.json"
+
+    @property
+    def weights_file(self) -> Path:
+        """The elastic weights that the search evaluates."""
+        return self.directory / "weights.safetensors"
+
+    @property
+    def front_file(self) -> Path:
+        """The front, with everything measured about it."""
+        return self.directory / "front.json"
+
+    @property
+    def report_file(self) -> Path:
+        """The report for people."""
+        return self.directory / "report.html"
+
+    def retrained_dir(self, mode: str, path_id: str | None = None) -> Path:
+        """Where a retraining keeps its files; ``path_id`` for mode ``separate``."""
+        folder = self.directory / "retrained" / mode
+        return folder / path_id if path_id else folder
+
+    @cached_property
+    def space(self) -> ElasticSpace:
+        """The space that is searched."""
+        return create_space(self.recipe.space.name, **self.recipe.space.options)
+
+    @cached_property
+    def table(self) -> CostTable:
+        """The costs of its paths."""
+        hardware = self.recipe.hardware
+        if hardware.model == "device":
+            cost_model = create_cost_model("device", device=hardware.device or str(self.device))
+        else:
+            cost_model = create_cost_model(
+                hardware.model,
+                preset=hardware.preset,
+                hardware=hardware.hardware,
+                mapping=hardware.mapping,
+            )
+        return CostTable(self.space, cost_model)
+
+    @cached_property
+    def data(self) -> DataSplits:
+        """Its images; RecipeError if the recipe has none."""
+        return load_data(self.recipe.data_for("this"), input_shape=self.space.input_shape)
+
+    @cached_property
+    def task(self) -> Task:
+        """Its task, with the losses of retraining."""
+        return create_task(self.recipe.task, training=self.recipe.retrain)
+
+    def load_model(self, weights: Path | None = None) -> ElasticModel:
+        """The elastic model with the searched weights, or those of another file, on the run's device."""
+        model = self.space.build()
+        load_into(model, weights or self.weights_file)
+        return model.to(self.device)
+
+    def evaluator(self, model: ElasticModel, split: SplitName) -> Evaluator:
+        """Scores paths of a model on ``validation`` or ``test``."""
+        loader = self.data.loader(split)
+        return Evaluator(model, loader, self.task, device=self.device)
+
+    @cached_property
+    def budgets(self) -> dict[str, float]:
+        """Upper bounds by cost, absolute: what the recipe's budgets mean for this space and hardware."""
+        search = self.recipe.search
+        full = self.table([self.space.full]).row(0)
+        budgets = {}
+        if search.energy_budget is not None:
+            budgets["energy_mj"] = parse_budget(search.energy_budget, "mJ", full["energy_mj"])
+        if search.latency_budget is not None:
+            budgets["latency_ms"] = parse_budget(search.latency_budget, "ms", full["latency_ms"])
+        return budgets
+
+    def trials(self) -> list[TrialRecord]:
+        """The finished trials of the study, in order."""
+        found = evaluated(load_study(self.directory), self.space)
+        return [_record(trial) for trial in found if trial.state.is_finished()]
+
+    def front(self) -> Front:
+        """The front as last saved; RunDirectoryError if there is none yet."""
+        return Front.load(self.front_file)
+
+    def deployable(self) -> tuple[ElasticModel, Sequence[Point]]:
+        """Elastic weights and the points that they were measured with.
+
+        The weights that shared retraining left, with the paths that it trained; else those of the search, with the
+        whole front.
+        """
+        front = self.front()
+        shared = self.retrained_dir("shared") / "weights.safetensors"
+        everyone = {point.id: point for point in (*front.points, front.full)}
+        retrained = [point for point in everyone.values() if "shared" in point.retrained]
+        if shared.is_file() and retrained:
+            return self.load_model(shared), retrained
+        return self.load_model(), list(everyone.values())
+
+
+def default_directory(recipe: Recipe) -> Path:
+    """Where a recipe's run goes if nobody says otherwise: ``runs/NAME``, budgets in the name."""
+    budgets = {
+        "energy": recipe.search.energy_budget,
+        "latency": recipe.search.latency_budget,
+    }
+    parts = [f"{name}-{text}" for name, text in budgets.items() if text is not None]
+    name = "_".join([recipe.name, *parts])
+    return Path("runs") / name.replace("%", "pct").replace(" ", "")
+
+
+def move_aside(directory: Path) -> Path | None:
+    """Renames a run directory to the first free ``NAME.1``, ``NAME.2`` …; None if there was none."""
+    if not directory.exists():
+        return None
+    target = next(
+        candidate
+        for number in count(1)
+        if not (candidate := directory.with_name(f"{directory.name}.{number}")).exists()
+    )
+    return directory.rename(target)
+
+
+def read_path(space: ElasticSpace, text: str) -> ExecutionPath:
+    """A path as the command line names it.
+
+    Args:
+        space: whose.
+        text: ``full``, ``smallest``, or a JSON file: an object of decisions, or a point of a front.
+
+    Raises:
+        InvalidPathError: no such file, not JSON, or decisions that the space does not have.
+    """
+    if text in ("full", "smallest"):
+        path: ExecutionPath = getattr(space, text)
+        return path
+    try:
+        content = json.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidPathError(
+            f"a path must be full, smallest or a JSON file of decisions, but {text!r} can't be read: {error}"
+        ) from error
+    if isinstance(content, dict):
+        content = content.get("path", content)
+    if not isinstance(content, dict):
+        raise InvalidPathError(f"{text} must hold an object of decisions, but got {content!r:.60}")
+    return space.canonical(content)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a result depends on beside its recipe: versions, git hash, device."""
+    return {
+        "python": platform.python_version(),
+        "device": _device_name(device),
+        "git": _git_hash(),
+        **{name: _version(name) for name in ("paretopath", *LIBRARIES)},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
+
+
+def _git_hash() -> str | None:
+    """The commit of this code, marked if it was changed since; None outside a git checkout."""
+    folder = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None
+
+
+def _require_same(new: Recipe, old: Recipe, directory: Path) -> None:
+    differences = _differences(_identity(old), _identity(new))
+    if differences:
+        field, before, now = differences[0]
+        raise RunDirectoryError(
+            f"{directory} holds a run whose {field} is {before!r}, but now it is {now!r}; "
+            f"name another --run-dir, or start anew with --fresh"
+        )
+
+
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    values = recipe.dump()
+    values["search"] = {k: v for k, v in values["search"].items() if k != "trials"}
+    return {name: value for name, value in values.items() if name not in CHANGEABLE}
+
+
+def _differences(old: Any, new: Any, field: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        found = []
+        for name in {**old, **new}:
+            inner = f"{field}.{name}" if field else str(name)
+            found += _differences(old.get(name), new.get(name), inner)
+        return found
+    return [] if old == new else [(field, old, new)]
+
+
+def _record(trial: Evaluated) -> TrialRecord:
+    complete = trial.state == TrialState.COMPLETE
+    return TrialRecord(
+        number=trial.number,
+        state="complete" if complete else "failed",
+        path=trial.path,
+        accuracy=trial.score.value if trial.score else None,
+        accuracy_error=trial.score.error if trial.score else None,
+        samples=trial.score.samples if trial.score else 0,
+        costs={name: trial.costs[name] for name in COSTS if name in trial.costs},
+        failure=trial.failure,
+    )

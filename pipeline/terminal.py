@@ -1,0 +1,192 @@
+"""What a person sees in a terminal: quantities with their units, tables, and progress with the best so far."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipeline.front import Front, Point
+from pipeline.paths import ExecutionPath
+from pipeline.retrain import Epoch
+from pipeline.search import SearchProgress
+
+PLAIN_SECONDS = 5.0  # between lines where the output is not a terminal
+
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A number with three significant digits and an SI prefix: ``12.3 µJ``; ``–`` for None.
+
+    Args:
+        value: in ``unit``.
+        unit: ``mJ`` and ``ms`` count as thousandths of J and s; any other is taken as it is.
+    """
+    if value is None or value != value:
+        return "–"
+    if unit in ("mJ", "ms"):
+        value, unit = value / 1e3, unit[1:]
+    scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s * 0.9995), _PREFIXES[-1])
+    if value == 0:
+        scale, prefix = 1.0, ""
+    scaled = value / scale
+    digits = max(0, 2 - len(str(int(abs(scaled)))) + 1)
+    return f"{scaled:.{digits}f} {prefix}{unit}".rstrip()
+
+
+def percent(value: float | None, error: float | None = None) -> str:
+    """A share in per cent, with its standard error if there is one: ``97.2 ± 0.7 %``."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f}" + (f" ± {100 * error:.1f} %" if error is not None else " %")
+
+
+def front_table(front: Front, points: Sequence[Point]) -> Table:
+    """The points of a front, cheapest first, beside what the full path costs."""
+    retrained = any(p.retrained for p in (*points, front.full))
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("path", style="cyan", no_wrap=True)
+    columns = [f"{front.metric} (val.)", "test"]
+    columns += ["retrained (val.)", "retrained, test"] if retrained else []
+    for column in [*columns, "energy", "saved", "latency", "MACs", "parameters"]:
+        table.add_column(column, justify="right", no_wrap=True)
+    rows = [*points] if front.full in points else [*points, front.full]
+    for point in rows:
+        best = point.best_retrained
+        cells = [percent(point.accuracy, point.accuracy_error)]
+        cells += [percent(point.test_accuracy, point.test_error)]
+        if retrained:
+            cells += [percent(best.accuracy, best.error) if best else "–"]
+            cells += [percent(best.test_accuracy, best.test_error) if best else "–"]
+        cells += [
+            quantity(point.energy_mj, "mJ"),
+            percent(front.saved(point)),
+            quantity(point.latency_ms, "ms"),
+            quantity(point.macs, ""),
+            quantity(point.params, ""),
+        ]
+        name = f"{point.id} (full)" if point.id == front.full.id else point.id
+        table.add_row(name, *cells)
+    return table
+
+
+def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Scores of :func:`pipeline.jobs.evaluate_run`."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("path", style="cyan", no_wrap=True)
+    table.add_column("weights")
+    for split in ("validation", "test"):
+        table.add_column(split, justify="right", no_wrap=True)
+    for row in rows:
+        scores = [percent(row[split].value, row[split].error) for split in ("validation", "test")]
+        table.add_row(row["id"], row["weights"], *scores)
+    return table
+
+
+def describe(path: ExecutionPath, full: ExecutionPath) -> str:
+    """What a path does otherwise than the full one, in one line."""
+    changed = [f"{name}={value}" for name, value in path.items() if full.get(name) != value]
+    return ", ".join(changed) or "the full path"
+
+
+class Progressing:
+    """One line that is redrawn on a terminal, or a plain line every few seconds elsewhere.
+
+    Args:
+        console: of standard error, so that standard output stays clean.
+        title: what is under way.
+    """
+
+    def __init__(self, console: Console, title: str) -> None:
+        self.console = console
+        self.title = title
+        self._shown = -PLAIN_SECONDS
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[best]}"),
+                console=console,
+            )
+            self._task = self._bar.add_task(title, total=None, best="")
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, done: int, total: int, best: str) -> None:
+        """Shows how far it is and the best so far."""
+        if self._bar:
+            self._bar.update(self._task, completed=done, total=total, best=best)
+        elif done >= total or time.monotonic() - self._shown >= PLAIN_SECONDS:
+            self._shown = time.monotonic()
+            self.console.print(f"{self.title}: {done}/{total} {best}", highlight=False)
+
+    def search(self, progress: SearchProgress) -> None:
+        """Listens to a search."""
+        best = progress.best
+        text = ""
+        if best is not None and best.score is not None:
+            text = (
+                f"best {percent(best.score.value)} at {quantity(best.costs.get('energy_mj'), 'mJ')}"
+            )
+        if progress.failed:
+            text += f", {progress.failed} failed"
+        self.update(progress.finished, progress.trials, text)
+        for trial in progress.latest:
+            if trial.failure:
+                self.console.print(f"trial {trial.number} failed: {trial.failure}", style="yellow")
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Listens to a training."""
+        text = f"loss {epoch.loss:.3f}"
+        if epoch.metrics:
+            shown = ", ".join(percent(value) for value in list(epoch.metrics.values())[:4])
+            text += f", validation {shown}"
+        self.update(epoch.number, epoch.of, text)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps Lightning's and torch's hints off the screen; their errors still come."""
+    import logging
+    import warnings
+
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "optuna")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(pytorch_)?lightning.*")
+        warnings.filterwarnings("ignore", module=r"torch\..*")
+        warnings.filterwarnings("ignore", module=r"optuna.*")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def consoles() -> tuple[Console, Console]:
+    """Standard output for results, standard error for everything else."""
+    width = None if sys.stdout.isatty() else 200
+    return Console(file=sys.stdout, width=width), Console(file=sys.stderr)
