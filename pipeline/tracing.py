@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import flop_registry
 
 from pipeline.elastic import ElasticModel, ElasticSpace, State, Step, Unit
@@ -147,25 +148,45 @@ def build_on_meta(space: ElasticSpace) -> ElasticModel:
         return space.build()
 
 
-def trace_units(model: ElasticModel, path: Mapping[str, Value]) -> list[UnitTrace]:
-    """Runs a path on the meta device with a batch of one.
+class Tracer:
+    """Traces paths of one model; a unit that meets a choice and shapes again is not run again.
 
     Args:
         model: from :func:`build_on_meta`.
-        path: a canonical path.
-
-    Returns:
-        One trace for each unit that runs, in order.
     """
-    space = model.space
-    assert isinstance(space, ElasticSpace)
-    state: State = torch.empty(1, *space.input_shape, device="meta")
-    traces = []
-    with torch.no_grad():
-        for step in model.steps(path):
-            traces.append(_trace(step, state))
-            state = step(state)
-    return traces
+
+    def __init__(self, model: ElasticModel) -> None:
+        self.model = model
+        self._known: dict[tuple[Step, object], tuple[UnitTrace, State]] = {}
+
+    def __call__(self, path: Mapping[str, Value]) -> list[UnitTrace]:
+        """Runs a canonical path on the meta device with a batch of one.
+
+        Returns:
+            One trace for each unit that runs, in order.
+        """
+        space = self.model.space
+        assert isinstance(space, ElasticSpace)
+        state: State = torch.empty(1, *space.input_shape, device="meta")
+        traces = []
+        for step in self.model.steps(path):
+            key = (step, _shapes(state))
+            if key not in self._known:
+                self._known[key] = _trace(step, state)
+            trace, state = self._known[key]
+            traces.append(trace)
+        return traces
+
+
+def _shapes(state: State) -> tuple[object, ...]:
+    """What of a state can change what a unit does on the meta device; hashable."""
+    leaves, structure = tree_flatten(state)
+    return str(structure), *((x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves)
+
+
+def trace_units(model: ElasticModel, path: Mapping[str, Value]) -> list[UnitTrace]:
+    """What each unit of a canonical path does; see :class:`Tracer`, which is quicker for many."""
+    return Tracer(model)(path)
 
 
 def trace_layers(space: ElasticSpace, path: Mapping[str, Value]) -> list[Layer]:
@@ -174,13 +195,14 @@ def trace_layers(space: ElasticSpace, path: Mapping[str, Value]) -> list[Layer]:
     return [layer for trace in traces for layer in trace.layers]
 
 
-def _trace(step: Step, state: State) -> UnitTrace:
+def _trace(step: Step, state: State) -> tuple[UnitTrace, State]:
     recorder = _Recorder()
-    with recorder:
-        step(state)
-    static = step.unit.extract(dict(step.choice))
+    with torch.no_grad():
+        with recorder:
+            out = step(state)
+        static = step.unit.extract(dict(step.choice))
     params = sum(parameter.numel() for parameter in static.parameters())
-    return UnitTrace(step.unit, step.choice, state, tuple(recorder.layers), params)
+    return UnitTrace(step.unit, step.choice, state, tuple(recorder.layers), params), out
 
 
 class _Recorder(TorchDispatchMode):
@@ -198,16 +220,23 @@ class _Recorder(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
         packet = func._overloadpacket
+        shortcut = _SHORTCUTS.get(packet)
+        out = shortcut(args) if shortcut else None
+        if out is None:
+            out = func(*args, **kwargs)
         operator = packet.__name__
         if packet in _CONTRACTIONS:
             layer = _CONTRACTIONS[packet](args, out)
             flops = flop_registry[packet](*args, **kwargs, out_val=out)
-            assert layer.macs * 2 == flops, f"{operator}: {layer.macs} macs but torch counts {flops} flops"
+            assert layer.macs * 2 == flops, (
+                f"{operator}: {layer.macs} macs but torch counts {flops} flops"
+            )
             self.layers.append(replace(layer, operator=operator))
         elif packet in flop_registry:
-            raise NotImplementedError(f"operator {operator} has multiply-accumulates but no loop nest here")
+            raise NotImplementedError(
+                f"operator {operator} has multiply-accumulates but no loop nest here"
+            )
         elif operator not in _MOVES:
             self.layers.append(_pass(operator, args, kwargs, out))
         return out
@@ -244,7 +273,27 @@ def _matmul(args: tuple[Any, ...], out: Tensor) -> Layer:
     )
 
 
+def _batch_norm_output(args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor = args[0]
+    return x.new_empty(x.shape), x.new_empty(0), x.new_empty(0)
+
+
+def _elementwise_output(args: tuple[Any, ...]) -> Tensor | None:
+    x = args[0]
+    tensors = [y for y in args if isinstance(y, Tensor)]
+    alike = all(y.shape == x.shape and y.dtype == x.dtype for y in tensors)
+    return x.new_empty(x.shape) if alike and x.is_contiguous() else None
+
+
 aten = torch.ops.aten
+
+# The outputs of frequent operators, or None for torch's own rule: that takes milliseconds a call.
+_SHORTCUTS: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
+    aten.native_batch_norm: _batch_norm_output,
+    aten.relu: _elementwise_output,
+    aten.add: _elementwise_output,
+}
+
 _CONTRACTIONS: dict[Any, Callable[[tuple[Any, ...], Tensor], Layer]] = {
     aten.convolution: _convolution,
     aten.mm: _linear,
@@ -310,4 +359,14 @@ def total_macs(layers: Sequence[Layer]) -> int:
     return sum(layer.macs for layer in layers)
 
 
-__all__ = ["KINDS", "Kind", "Layer", "UnitTrace", "build_on_meta", "total_macs", "trace_layers", "trace_units"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Layer",
+    "Tracer",
+    "UnitTrace",
+    "build_on_meta",
+    "total_macs",
+    "trace_layers",
+    "trace_units",
+]
