@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InvalidValueError, RunDirectoryError
 from pipeline.front import (
-    Budget,
     Front,
     Point,
     Retrained,
@@ -185,13 +184,25 @@ def test_best_retraining_counts() -> None:
 
 
 def test_only_complete_trials_become_points() -> None:
-    trial = TrialRecord(
-        3, "complete", ExecutionPath({"exit": 2}), 0.9, 0.01, 360, 7, 8, energy_mj=1.5
-    )
+    costs: Any = {"energy_mj": 1.5, "macs": 7.0, "params": 8.0}
+    trial = TrialRecord(3, "complete", ExecutionPath({"exit": 2}), 0.9, 0.01, 360, costs)
     made = Point.of_trial(trial)
-    assert (made.number, made.path, made.energy_mj) == (3, trial.path, 1.5)
+    assert (made.number, made.path, made.energy_mj, made.latency_ms) == (3, trial.path, 1.5, None)
+    assert isinstance(made.macs, int)
     with pytest.raises(InvalidValueError, match=r"trial 3 is stopped with accuracy 0\.9"):
         Point.of_trial(replace(trial, state="stopped"))
+    with pytest.raises(InvalidValueError, match="trial 3 must have macs"):
+        Point.of_trial(replace(trial, costs={"energy_mj": 1.5}))
+
+
+def test_trial_refuses_unknown_and_infinite_costs() -> None:
+    trial = TrialRecord(3, "failed", ExecutionPath({}), None, None, 0, {}, failure="out of memory")
+    with pytest.raises(
+        InvalidValueError, match=r"'energy' is not a cost; .*did you mean 'energy_mj'"
+    ):
+        replace(trial, costs={"energy": 1.0})
+    with pytest.raises(InvalidValueError, match="energy_mj of trial 3 must be finite, not nan"):
+        replace(trial, costs={"energy_mj": math.nan})
 
 
 def test_ids_find_points_by_their_beginning(bent: Front) -> None:
@@ -343,13 +354,12 @@ def test_knee_of_one_or_two_points_is_the_cheapest() -> None:
         ("budget=70%", 4),
         ("budget=60%", 4),
         ("budget=59.9%", 3),
-        ("budget=1000%", 6),
+        ("budget=100%", 6),
         ("budget=3.5mJ", 2),
         ("budget=3500uJ", 2),
         ("budget=0.0035J", 2),
         ("budget = 3 mJ", 2),
         ("budget=1.5ms", 2),
-        ("budget=2.1MMACs", 1),
     ],
 )
 def test_budget_gives_the_most_accurate_that_fits(bent: Front, spec: str, number: int) -> None:
@@ -394,13 +404,13 @@ def test_all_and_ids(bent: Front) -> None:
         ("kne", "a selection can't be 'kne'; legal: .*did you mean 'knee'"),
         ("knee=3", "can't be 'knee=3'.*did you mean 'knee'"),
         ("", "a selection can't be ''"),
-        ("budget", "a number and a unit, such as 70% or 12.5mJ, but got ''"),
-        ("budget=70", "must have a unit; legal: %, J, mJ"),
-        ("budget=7mj", "did you mean 'mJ'"),
-        ("budget=-7mJ", "a number and a unit"),
-        ("budget=nan%", "a number and a unit"),
-        ("budget=0%", "must be above 0 and finite"),
-        ("budget=1e999mJ", "must be above 0 and finite"),
+        ("budget", "a budget must be .* such as 70% or 12.5mJ, but got ''"),
+        ("budget=70", "an amount with its unit, such as 70% or 12.5mJ, but got '70'"),
+        ("budget=7mj", "legal: %, J, mJ"),
+        ("budget=-7mJ", "an amount with its unit"),
+        ("budget=nan%", "an amount with its unit"),
+        ("budget=0%", "must be over 0"),
+        ("budget=1e999mJ", "must be over 0 and finite"),
         ("budget=0.5mJ", r"no path of the front fits a budget of 0.5 \(energy_mj\); the cheapest"),
         ("count=0", "needs a whole number from 1 up, but got 'count=0'"),
         ("count=2.5", "needs a whole number"),
@@ -417,10 +427,3 @@ def test_wrong_selections_are_one_sentence(bent: Front, spec: str, message: str)
 def test_an_empty_front_selects_nothing() -> None:
     with pytest.raises(InvalidValueError, match="front has no points"):
         select(front_of(), "knee")
-
-
-def test_budget_limits_in_the_unit_of_its_cost() -> None:
-    assert Budget.parse("70%").limit(10.0) == pytest.approx(7.0)
-    assert Budget.parse("70%", cost="latency_ms").cost == "latency_ms"
-    assert Budget.parse("2.4GMACs") == Budget("macs", 2.4e9, relative=False)
-    assert Budget.parse("8ms").limit(10.0) == 8.0
