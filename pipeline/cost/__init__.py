@@ -12,6 +12,7 @@ from pipeline.errors import InvalidValueError, nearest
 
 if TYPE_CHECKING:
     from pipeline.cost.accelerator import AcceleratorModel, Objective
+    from pipeline.cost.mapper import MapperModel
     from pipeline.cost.table import CostTable
 
 KINDS = ("accelerator", "mapper", "device")
@@ -24,7 +25,9 @@ def create(
     hardware: str | Path | None = None,
     mapping: str | Path | None = None,
     objective: "Objective" = "each",
-) -> "AcceleratorModel":
+    cache_dir: str | Path | None = None,
+    workers: int | None = None,
+) -> "AcceleratorModel | MapperModel":
     """Makes a cost model.
 
     Args:
@@ -38,6 +41,12 @@ def create(
         InvalidValueError: an unknown kind.
         HardwareError: hardware that can't be read.
     """
+    if kind == "mapper":
+        from pipeline.cost.design import load_design
+        from pipeline.cost.mapper import MapperModel
+
+        design = load_design(preset=preset, hardware=hardware, mapping=mapping)
+        return MapperModel(design, objective=objective, cache_dir=cache_dir, workers=workers)
     if kind == "accelerator":
         from pipeline.cost.accelerator import AcceleratorModel
         from pipeline.cost.design import load_design

@@ -5,11 +5,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import HardwareError, nearest
 
+Floats = npt.NDArray[np.float64]
 Operand = Literal["W", "I", "O"]
 OPERANDS: tuple[Operand, ...] = ("O", "W", "I")
 Loop = Literal["B", "G", "K", "C", "OY", "OX", "FY", "FX"]
@@ -179,6 +182,10 @@ class Hardware(_Strict):
     def levels(self, operand: Operand) -> list[Memory]:
         """The memories of one operand, innermost first."""
         return [memory for memory in self.memories if operand in memory.operands]
+
+    def partial_bits(self, bits: Floats) -> Floats:
+        """Bits of a partial sum of values of so many bits."""
+        return 2 * bits + self.guard_bits
 
     @cached_property
     def outermost(self) -> Memory:

@@ -55,24 +55,7 @@ class Workload:
     def of(cls, layers: Sequence[Layer]) -> "Workload":
         """The loop bounds of layers, none of them a pass."""
         table = np.array(
-            [
-                (
-                    v.b,
-                    v.groups,
-                    v.k // v.groups,
-                    v.c // v.groups,
-                    v.oy,
-                    v.ox,
-                    v.fy,
-                    v.fx,
-                    v.stride,
-                    v.iy,
-                    v.ix,
-                    v.bits,
-                )
-                for v in layers
-            ],
-            dtype=np.float64,
+            [(*loop_sizes(v), v.stride, v.iy, v.ix, v.bits) for v in layers], dtype=np.float64
         ).reshape(len(layers), len(LOOPS) + 4)
         n = len(LOOPS)
         return cls(table[:, :n], table[:, n], table[:, n + 1], table[:, n + 2], table[:, n + 3])
@@ -81,6 +64,12 @@ class Workload:
         """Some of the layers."""
         columns = (self.sizes, self.stride, self.input_height, self.input_width, self.bits)
         return Workload(*(column[rows] for column in columns))
+
+
+def loop_sizes(layer: Layer) -> tuple[int, ...]:
+    """Iterations of each of :data:`LOOPS`; channels are per group."""
+    k, c = layer.k // layer.groups, layer.c // layer.groups
+    return layer.b, layer.groups, k, c, layer.oy, layer.ox, layer.fy, layer.fx
 
 
 def columns(loops: Sequence[Loop]) -> Ints:
@@ -119,14 +108,14 @@ def stages(hardware: Hardware, operand: Operand) -> list[list[int]]:
     return [*found, left]
 
 
-def unroll(hardware: Hardware, work: Workload, partial_bits: Floats) -> Unrolling:
+def unroll(hardware: Hardware, work: Workload) -> Unrolling:
     """Fits the array's unrolling to each layer: a loop shorter than the array leaves multipliers idle.
 
     Args:
         hardware: the design.
         work: n layers.
-        partial_bits: (n,) bits of a partial sum.
     """
+    partial_bits = hardware.partial_bits(work.bits)
     planned = _limit_to_sizes(hardware, work, partial_bits)
     _limit_to_capacity(hardware, work, partial_bits, planned)
     exact, whole = np.ones_like(planned), np.ones_like(planned)

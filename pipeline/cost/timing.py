@@ -1,8 +1,9 @@
 """How long a mapping takes: the multipliers' steps, and what the ports can't deliver in time.
 
-The stall of each port follows Mei et al., "A Uniform Latency Model for DNN Accelerators with Diverse Architectures and
-Dataflows" (DATE 2022): a transfer may use the whole period of its tile where the memory has room for a second one, else only
-the part in which the old tile is no longer needed; transfers that share a port share the union of their windows.
+Stalls follow Mei et al., "A Uniform Latency Model for DNN Accelerators with Diverse Architectures and
+Dataflows" (DATE 2022): a transfer may use the whole period of its tile where the memory has room for a
+second one, else only the part in which the old tile is no longer needed; transfers that share a port
+share the union of their windows.
 """
 
 from collections.abc import Sequence
@@ -10,12 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.cost.allocation import Allocation, Bools, Nests
+from pipeline.cost.allocation import Allocation
 from pipeline.cost.hardware import OPERANDS, Hardware, Move, Operand, Port
 from pipeline.cost.loopnest import Floats
-from pipeline.cost.traffic import OperandTraffic, Transfer, _trailing
+from pipeline.cost.nests import EPSILON, Bools, Nests, outermost_run
+from pipeline.cost.traffic import OperandTraffic, Transfer
 
 Key = tuple[Operand, int, Move]
+
+
+@dataclass(frozen=True)
+class _Load:
+    cycles: Floats
+    shared: bool  # whether the port serves both inputs and weights
 
 
 def cycles(
@@ -26,11 +34,11 @@ def cycles(
     whole: dict[Operand, OperandTraffic],
     moved: Sequence[Transfer],
 ) -> Floats:
-    """(n, p) cycles of each layer in each order.
+    """(N,) cycles of each mapping.
 
     Args:
         hardware, nests, allocation: the design and the mappings.
-        exact: traffic by average use, for how full the memories are.
+        exact: traffic by average use, which says how full the memories are.
         whole: traffic by whole units.
         moved: every transfer, by whole units.
     """
@@ -38,153 +46,152 @@ def cycles(
     ports: dict[tuple[str, str], list[Transfer]] = {}
     for transfer in moved:
         ports.setdefault((transfer.memory.name, transfer.port.name), []).append(transfer)
-    total = nests.steps[:, :, -1]
-    stall = np.zeros(total.shape)
+    stall = np.zeros(len(nests.total))
     for group in ports.values():
-        stall = np.maximum(stall, _port_stall(group, [_allowed(t, doubled) for t in group], total))
-    loading = {}
+        windows = [_allowed(transfer, doubled) for transfer in group]
+        stall = np.maximum(stall, _port_stall(group, windows, nests.total))
+    loading: dict[Key, _Load] = {}
     for group in ports.values():
-        loading.update(_loading(group, whole, total + stall))
-    drain = np.zeros(len(total))
-    for name in hardware.array.systolic:
+        loading.update(_loading(group, whole, nests.total + stall))
+    drain = np.zeros(nests.layers)
+    for name in hardware.array.systolic:  # the last results leave a cycle per unit later
         d = list(hardware.array.dimensions).index(name)
-        drain += np.maximum(np.ceil(nests.unrolling.planned[:, d].prod(axis=1)) - 1, 0)
-    return (
-        total
-        + stall
-        + _onloading(hardware, loading)
-        + _offloading(hardware, loading)
-        + drain[:, None]
-    )
+        drain += np.maximum(nests.planned[:, d] - 1, 0)
+    before, after = _onloading(hardware, loading), _offloading(hardware, loading)
+    return nests.total + stall + before + after + nests.cells(drain)
 
 
 def _doubled(
-    hardware: Hardware, nests: Nests, allocation: Allocation, exact: dict[Operand, OperandTraffic]
+    hardware: Hardware,
+    nests: Nests,
+    allocation: Allocation,
+    exact: dict[Operand, OperandTraffic],
 ) -> dict[Operand, list[Bools]]:
-    """For level -1 and each memory of each operand: (n, p) whether there is room for the next tile beside this one."""
-    shape = nests.steps.shape[:2]
+    """For the multipliers and each memory, (N,) whether the next tile has room beside this one."""
     own: dict[tuple[Operand, str], Floats] = {}
     shared: dict[str, Floats] = {}
     for operand in OPERANDS:
-        kept = _trailing(nests.relevant[operand], allocation.ends[operand], nests.steps)
+        kept = outermost_run(nests.relevant[operand], allocation.ends[operand], nests.steps)
         for m, memory in enumerate(hardware.levels(operand)):
             bits = exact[operand].tiles[m + 1] * exact[operand].bits[m + 1]
-            share = np.floor(bits / kept[m]) / memory.size_bits
+            share = np.floor(bits / kept[m] + EPSILON) / memory.size_bits
             own[operand, memory.name] = share
-            shared[memory.name] = shared.get(memory.name, np.zeros(shape)) + share
+            shared[memory.name] = shared.get(memory.name, 0.0) + share
     doubled: dict[Operand, list[Bools]] = {}
     for operand in OPERANDS:
-        doubled[operand] = [np.zeros(shape, dtype=bool)]
+        doubled[operand] = [np.zeros(len(nests.total), dtype=bool)]
         for memory in hardware.levels(operand):
-            mine, all_of_it = own[operand, memory.name], shared[memory.name]
-            half = all_of_it <= 0.5
-            squeezed = ~half & (mine <= 1 - all_of_it)
+            mine, everything = own[operand, memory.name], shared[memory.name]
+            half = everything <= 0.5
+            squeezed = ~half & (mine <= 1 - everything)
             doubled[operand].append(half | squeezed)
             if len(memory.operands) > 1:
-                shared[memory.name] = all_of_it + np.where(squeezed, mine, 0)
+                shared[memory.name] = everything + np.where(squeezed, mine, 0)
     return doubled
 
 
 def _allowed(transfer: Transfer, doubled: dict[Operand, list[Bools]]) -> Floats:
-    """(n, p) cycles of each period in which the transfer may happen."""
+    """(N,) cycles of each period in which the transfer may happen."""
     level = transfer.level + (transfer.move in ("to_higher", "from_higher"))
-    part = np.floor(transfer.period / transfer.reuse + 1e-9)
+    part = np.floor(transfer.period / transfer.reuse + EPSILON)
     return np.where(doubled[transfer.operand][level], transfer.period, part)
 
 
-def _port_stall(group: list[Transfer], allowed: list[Floats], total: Floats) -> Floats:
-    """(n, p) cycles that the multipliers wait for one port; negative never, slack is not handed on."""
-    late, slack, windows = np.zeros(total.shape), np.zeros(total.shape), np.zeros(total.shape)
-    for transfer, window in zip(group, allowed, strict=True):
-        rounds = np.where(transfer.active, transfer.count - 1, 0)
+def _port_stall(group: list[Transfer], windows: list[Floats], total: Floats) -> Floats:
+    """(N,) cycles that the multipliers wait for one port; slack is not handed on."""
+    late, slack, open_cycles = (np.zeros(len(total)) for _ in range(3))
+    for transfer, window in zip(group, windows, strict=True):
+        rounds = transfer.count - 1
+        if transfer.active is not None:
+            rounds = np.where(transfer.active, rounds, 0)
         over = (transfer.cycles - window) * rounds
         late += np.maximum(over, 0)
         slack += np.minimum(over, 0)
-        windows += window * rounds
+        open_cycles += window * rounds
     if len(group) == 1:
         return late
     union = _union(
-        [np.where(t.active, t.period, 1) for t in group],
-        [np.where(t.active, window, 0) for t, window in zip(group, allowed, strict=True)],
+        [t.period if t.active is None else np.where(t.active, t.period, 1) for t in group],
+        [
+            window if t.active is None else np.where(t.active, window, 0)
+            for t, window in zip(group, windows, strict=True)
+        ],
         total,
     )
-    return late + np.maximum(0, slack + windows - union)
+    return late + np.maximum(0, slack + open_cycles - union)
 
 
 def _union(periods: list[Floats], windows: list[Floats], total: Floats) -> Floats:
-    """(n, p) cycles of ``total`` inside any window; window i opens each period i for its first cycles.
+    """(N,) cycles of ``total`` inside any window; window i opens each period i for its first cycles.
 
-    Periods divide one another. ``free[i]`` counts the cycles of period i outside windows 0 to i, ``busy[i]`` those of window i
-    outside windows 0 to i - 1.
+    Periods divide one another. ``free[i]`` counts the cycles of period i outside windows 0 to i,
+    ``busy[i]`` those of window i outside windows 0 to i - 1.
     """
-    order = np.argsort(np.stack(periods), axis=0, kind="stable")
-    sorted_periods = np.take_along_axis(np.stack(periods), order, axis=0)
-    sorted_windows = np.take_along_axis(np.stack(windows), order, axis=0)
+    stacked = np.stack(periods)
+    order = np.argsort(stacked, axis=0, kind="stable")
+    stacked = np.take_along_axis(stacked, order, axis=0)
+    opened = np.take_along_axis(np.stack(windows), order, axis=0)
     free: list[Floats] = []
     busy: list[Floats] = []
 
     def outside(length: Floats, count: int) -> Floats:
         """Cycles of the first ``length`` outside windows 0 to count - 1."""
-        rests, whole = [length], []
+        rest, whole = length, []
         for j in reversed(range(count)):
-            times = np.floor(rests[-1] / sorted_periods[j])
+            times = np.floor(rest / stacked[j])
             whole.append(times)
-            rests.append(rests[-1] - times * sorted_periods[j])
-        result = rests[-1]
+            rest = rest - times * stacked[j]
         for j, times in zip(range(count), reversed(whole), strict=True):
-            result = times * free[j] + np.maximum(0, result - busy[j])
-        return result
+            rest = times * free[j] + np.maximum(0, rest - busy[j])
+        return rest
 
     for i in range(len(periods)):
-        busy.append(outside(sorted_windows[i], i))
-        below = (
-            sorted_periods[i] if i == 0 else sorted_periods[i] / sorted_periods[i - 1] * free[i - 1]
-        )
+        busy.append(outside(opened[i], i))
+        below = stacked[0] if i == 0 else stacked[i] / stacked[i - 1] * free[i - 1]
         free.append(below - busy[i])
-    return total - total / sorted_periods[-1] * free[-1]
-
-
-@dataclass(frozen=True)
-class _Load:
-    cycles: Floats
-    shared: bool
+    return total - total / stacked[-1] * free[-1]
 
 
 def _loading(
     group: list[Transfer], whole: dict[Operand, OperandTraffic], computing: Floats
 ) -> dict[Key, _Load]:
-    """Cycles before the first step and after the last one that each transfer of a port takes.
+    """Cycles that a port's transfers take before the first step and after the last one.
 
-    What is loaded once may use the port's spare bandwidth during the computation, down to the innermost tile.
+    What is loaded once may use the port's spare bandwidth during the computation, down to the
+    innermost tile; the longest is spread first.
     """
     group = [t for t in group if t.operand != "O" or t.move in ("from_lower", "to_higher")]
     if not group:
         return {}
     port = group[0].port
-    needed = np.zeros(computing.shape)
+    needed = np.zeros(len(computing))
     for transfer in group:
-        mean = np.floor(transfer.elements * transfer.bits / transfer.period + 1e-9)
+        mean = np.floor(transfer.elements * transfer.bits / transfer.period + EPSILON)
         needed += np.where(transfer.count > 1, mean, 0)
     spare = np.maximum(0, (port.max_bits - needed) / port.max_bits * computing)
-    once = np.stack([t.count == 1 for t in group])
-    full = np.stack([t.cycles for t in group])
-    least = np.stack(
-        [
-            np.ceil(whole[t.operand].tiles[1] * whole[t.operand].bits[1] / port.max_bits)
-            for t in group
-        ]
-    )
-    order = np.argsort(-np.where(once, full, -1), axis=0, kind="stable")
-    left = full.copy()
-    for rank in range(len(group)):
-        which = order[rank][None]
-        room = np.maximum(0, np.take_along_axis(full - least, which, axis=0)[0])
-        room = np.where(np.take_along_axis(once, which, axis=0)[0], room, 0)
-        cut = np.minimum(room, spare)
-        spare = spare - cut
-        np.put_along_axis(left, which, np.take_along_axis(left, which, axis=0) - cut[None], axis=0)
+    full = [t.cycles for t in group]
+    room = []
+    for transfer, length in zip(group, full, strict=True):
+        least = np.ceil(whole[transfer.operand].tiles[1] * whole[transfer.operand].bits[1] / port.max_bits)
+        room.append(np.where(transfer.count == 1, np.maximum(0, length - least), 0))
+    left = _spread(full, room, spare, [t.count == 1 for t in group])
     shared = _serves_both_inputs(port)
     return {(t.operand, t.level, t.move): _Load(left[i], shared) for i, t in enumerate(group)}
+
+
+def _spread(
+    full: list[Floats], room: list[Floats], spare: Floats, once: list[Bools]
+) -> Sequence[Floats]:
+    """Shortens loads by what is spare, the longest that is loaded once first, each by its room at most."""
+    if len(full) == 1:
+        return [full[0] - np.minimum(room[0], spare)]
+    stacked, rooms = np.stack(full), np.stack(room)
+    order = np.argsort(-np.where(np.stack(once), stacked, -1), axis=0, kind="stable")
+    sorted_rooms = np.take_along_axis(rooms, order, axis=0)
+    taken = np.minimum(np.cumsum(sorted_rooms, axis=0), spare)
+    cuts = np.diff(taken, axis=0, prepend=0)
+    np.put_along_axis(rooms, order, cuts, axis=0)
+    return list(stacked - rooms)
 
 
 def _serves_both_inputs(port: Port) -> bool:
@@ -192,7 +199,7 @@ def _serves_both_inputs(port: Port) -> bool:
 
 
 def _onloading(hardware: Hardware, loading: dict[Key, _Load]) -> Floats:
-    """(n, p) cycles until the first tiles are at the multipliers; what shares ports at both ends comes in turn."""
+    """(N,) cycles until the first tiles are at the multipliers; what shares ports at both ends comes in turn."""
     separate: dict[Operand, Floats | float] = {"W": 0.0, "I": 0.0}
     half: dict[Operand, Floats | float] = {"W": 0.0, "I": 0.0}
     shared: dict[Operand, Floats | float] = {"W": 0.0, "I": 0.0}
@@ -216,7 +223,7 @@ def _onloading(hardware: Hardware, loading: dict[Key, _Load]) -> Floats:
 
 
 def _offloading(hardware: Hardware, loading: dict[Key, _Load]) -> Floats | float:
-    """(n, p) cycles after the last step until the results are in the outermost memory."""
+    """(N,) cycles after the last step until the results are in the outermost memory."""
     total: Floats | float = 0.0
     for m in range(len(hardware.levels("O")) - 1):
         out_of, into = loading["O", m, "to_higher"], loading["O", m + 1, "from_lower"]

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.cost.hardware import LOOP_NAMES, Hardware, parse_hardware, read_yaml
+from pipeline.cost.hardware import LOOP_NAMES, Hardware, Port, parse_hardware, read_yaml
+from pipeline.cost.loopnest import loop_sizes
 from pipeline.errors import HardwareError, nearest
+from pipeline.tracing import Layer
 
 # ZigZag counts cycles and gives no clock; at 1 GHz a cycle is a nanosecond.
 CLOCK_MHZ = 1000.0
@@ -178,3 +180,86 @@ def _level(size_bits: int) -> str:
     if size_bits < 8 * 2**10:
         return "registers"
     return "buffers" if size_bits < 8 * 512 * 2**10 else "global_buffer"
+
+
+def zigzag_accelerator(design: Hardware) -> dict[str, Any]:
+    """The design in ZigZag's accelerator format."""
+    numbered = _numbered(design)
+    return {
+        "name": design.name.replace("-", "_"),
+        "operational_array": {
+            "unit_energy": design.array.mac_energy_pj,
+            "unit_area": 1,
+            "dimensions": list(numbered.values()),
+            "sizes": list(design.array.dimensions.values()),
+            "systolic_dimensions": [numbered[name] for name in design.array.systolic],
+        },
+        "memories": {
+            memory.name: {
+                "size": memory.size_bits,
+                "r_cost": memory.read_energy_pj,
+                "w_cost": memory.write_energy_pj,
+                "area": 0,
+                "latency": 1,
+                "operands": [LINKS[operand] for operand in memory.operands],
+                "force_double_buffering": memory.double_buffered,
+                "ports": [_zigzag_port(i, port) for i, port in enumerate(memory.ports, start=1)],
+                "served_dimensions": [numbered[name] for name in memory.serves],
+            }
+            for memory in design.memories
+        },
+    }
+
+
+def zigzag_mapping(design: Hardware) -> list[dict[str, Any]]:
+    """The design's unrolling in ZigZag's mapping format."""
+    numbered = _numbered(design)
+    spatial = {
+        numbered[name]: [f"{loop}, {factor}" for loop, factor in factors.items()]
+        for name, factors in design.array.unrolling.items()
+    }
+    return [{"name": "default", "spatial_mapping": spatial, "memory_operand_links": dict(LINKS)}]
+
+
+def zigzag_workload(layer: Layer, design: Hardware) -> dict[str, Any]:
+    """A layer in ZigZag's workload format."""
+    sizes = dict(zip(LOOP_NAMES, loop_sizes(layer), strict=True))
+    group = "[g]" if layer.groups > 1 else ""
+    if layer.groups == 1:
+        del sizes["G"]
+    return {
+        "id": 0,
+        "name": "layer",
+        "operator_type": "Conv",
+        "equation": f"O[b]{group}[k][oy][ox]+=W{group}[k][c][fy][fx]*I[b]{group}[c][iy][ix]",
+        "dimension_relations": [f"ix={layer.stride}*ox+1*fx", f"iy={layer.stride}*oy+1*fy"],
+        "loop_dims": list(sizes),
+        "loop_sizes": list(sizes.values()),
+        "operand_precision": {
+            "W": layer.bits,
+            "I": layer.bits,
+            "O": 2 * layer.bits + design.guard_bits,
+            "O_final": layer.bits,
+        },
+        "operand_source": {"W": 0, "I": 0},
+        "pr_loop_dims": ["IX", "IY"],
+        "pr_loop_sizes": [layer.ix, layer.iy],
+        "padding": [[0, 0], [0, 0]],
+    }
+
+
+def _numbered(design: Hardware) -> dict[str, str]:
+    return {name: f"D{i}" for i, name in enumerate(design.array.dimensions, start=1)}
+
+
+def _zigzag_port(number: int, port: Port) -> dict[str, Any]:
+    reads = any(move in ("to_lower", "to_higher") for _, move in port.moves)
+    writes = any(move in ("from_lower", "from_higher") for _, move in port.moves)
+    short = {move: name for name, move in MOVES.items()}
+    return {
+        "name": f"{'r' * reads}{'w' * writes}_port_{number}",
+        "type": "read_write" if reads and writes else "read" if reads else "write",
+        "bandwidth_min": port.min_bits,
+        "bandwidth_max": port.max_bits,
+        "allocation": [f"{LINKS[operand]}, {short[move]}" for operand, move in port.moves],
+    }

@@ -1,0 +1,69 @@
+"""What has no multiply-accumulates: priced on a vector unit, with what it reads and writes.
+
+An operator that the hardware applies to results on their way out of the array (``vector_unit.fused``) costs its operations
+alone. Any other one streams its elements in from the outermost memory over the next one, and back.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.cost.hardware import LEVELS, Hardware, Move, Operand
+from pipeline.cost.loopnest import Floats
+from pipeline.cost.model import Costs
+from pipeline.tracing import Layer
+
+MJ_PER_PJ = 1e-9
+
+
+@dataclass(frozen=True)
+class LevelCosts:
+    """Costs of n layers with the energy of each level.
+
+    Attributes:
+        costs: their sums.
+        energy_mj: for each of :data:`~pipeline.cost.hardware.LEVELS`, (n,) millijoules.
+    """
+
+    costs: Costs
+    energy_mj: dict[str, Floats]
+
+
+def price_passes(design: Hardware, layers: Sequence[Layer]) -> LevelCosts:
+    """The costs of passes, in order.
+
+    Args:
+        design: the accelerator.
+        layers: n passes.
+    """
+    unit = design.vector_unit
+    bits = np.array([layer.bits for layer in layers], dtype=np.float64)
+    fused = np.array([layer.operator in unit.fused for layer in layers], dtype=bool)
+    operations = np.array([layer.operations for layer in layers], dtype=np.float64)
+    moved: dict[Operand, Floats] = {
+        "I": np.where(fused, 0, [layer.reads for layer in layers]) * bits,
+        "O": np.where(fused, 0, [layer.writes for layer in layers]) * bits,
+    }
+    energy = {level: np.zeros(len(layers)) for level in LEVELS}
+    energy["vector"] = operations * unit.operation_energy_pj * MJ_PER_PJ
+    busy: dict[tuple[str, str], Floats] = {("vector", ""): np.ceil(operations / unit.lanes)}
+    for operand, amount in moved.items():
+        inward: tuple[Move, Move] = ("from_higher", "to_lower")
+        outward: tuple[Move, Move] = ("from_lower", "to_higher")
+        for memory in design.levels(operand)[-2:]:
+            for move in inward if operand == "I" else outward:
+                if memory is design.outermost and move in ("from_higher", "to_higher"):
+                    continue
+                port = memory.port(operand, move)
+                assert port is not None
+                accesses = np.ceil(amount / port.max_bits)
+                reading = move in ("to_lower", "to_higher")
+                each = memory.read_energy_pj if reading else memory.write_energy_pj
+                energy[memory.level] = energy[memory.level] + accesses * each * MJ_PER_PJ
+                key = (memory.name, port.name)
+                busy[key] = busy.get(key, np.zeros(len(layers))) + accesses
+    cycles = np.max(list(busy.values()), axis=0)
+    total = np.sum(list(energy.values()), axis=0)
+    dram_bytes = (moved["I"] + moved["O"]) / 8
+    return LevelCosts(Costs(total, cycles / design.clock_mhz * 1e-3, dram_bytes), energy)
