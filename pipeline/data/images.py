@@ -1,8 +1,9 @@
-"""Whatever holds an image, as a tensor of the channels that a model takes."""
+"""Whatever holds an image, as a tensor with the channels that a model takes."""
 
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -10,7 +11,9 @@ from torchvision.transforms.v2 import functional as F
 
 from pipeline.errors import DataError
 
-# A rounding of a scaled value may leave [0, 1] by this much.
+Array = npt.NDArray[Any]
+
+# How far over its white, or under 0, a value may be by rounding, as a share of white.
 _SLACK = 1e-3
 
 
@@ -18,69 +21,69 @@ def to_tensor(value: Any, channels: int, *, max_value: float | None = None) -> T
     """One image (C, Y, X): uint8 as stored, or float32 in [0, 1] where it has more than 8 bits.
 
     Args:
-        value: a PIL image, or anything that NumPy makes an array of: (Y, X), (Y, X, C) or (C, Y, X).
-        channels: the C of the result. Grey and RGB are converted into each other; an alpha channel is dropped.
-        max_value: the value that means white; by type if None: 255 for integers, 65535 for PIL's and NumPy's
-            16 bit, 1 for floats.
+        value: a PIL image, or what NumPy makes an array of: (Y, X), (Y, X, C) or (C, Y, X).
+        channels: the C of the result. Grey and RGB are converted into each other; alpha is dropped.
+        max_value: the value that means white; by type if None: 65535 for unsigned 16 bit, 255 for
+            other integers, 1 for floats.
 
     Raises:
         DataError: not an image, another number of channels, or values out of [0, max_value].
     """
     array = _pil_array(value, channels) if isinstance(value, Image.Image) else _array(value)
-    tensor = torch.from_numpy(_channels_first(array, channels))
-    if tensor.dtype == torch.uint8 and max_value in (None, 255):
-        return _recolour(tensor, channels)
-    white = max_value or {np.dtype(np.uint16): 65535.0}.get(
-        array.dtype, 255.0 if array.dtype.kind in "iu" else 1.0
-    )
-    scaled = tensor.to(torch.float32) / white
-    least, most = float(scaled.min()) * white, float(scaled.max()) * white
-    if not (least >= -_SLACK * white and most <= (1 + _SLACK) * white):
+    array = _channels_first(array, channels)
+    if array.dtype == np.uint8 and max_value in (None, 255):
+        return _recolour(torch.from_numpy(array), channels)
+    white = max_value or _white(array.dtype)
+    low, high = float(array.min()), float(array.max())
+    if not (low >= -_SLACK * white and high <= (1 + _SLACK) * white):
         raise DataError(
-            f"an image's values must be in [0, {white:g}], but it has {least:g} to {most:g}: "
-            f"data.max_value says which value means white"
+            f"an image's values must be in [0, {white:g}], but are in [{low:g}, {high:g}]: "
+            f"data.max_value tells which value means white"
         )
-    return _recolour(scaled, channels)
+    return _recolour(torch.from_numpy(array.astype(np.float32) / np.float32(white)), channels)
 
 
-def _pil_array(image: Image.Image, channels: int) -> np.ndarray[Any, Any]:
+def _white(dtype: np.dtype[Any]) -> float:
+    if dtype == np.uint16:
+        return 65535.0
+    return 255.0 if dtype.kind in "iu" else 1.0
+
+
+def _pil_array(image: Image.Image, channels: int) -> Array:
     if image.mode.startswith("I;16"):
         return np.array(image, dtype=np.uint16)
-    if image.mode in ("I", "F"):
-        return np.array(image)
-    if image.mode not in ("L", "RGB"):
-        image = image.convert("L" if channels == 1 and image.mode in ("1", "LA") else "RGB")
+    if image.mode not in ("L", "RGB", "I", "F"):
+        is_grey = channels == 1 and image.mode in ("1", "LA", "La")
+        image = image.convert("L" if is_grey else "RGB")
     return np.array(image)
 
 
-def _array(value: Any) -> np.ndarray[Any, Any]:
+def _array(value: Any) -> Array:
     try:
         array = np.array(value)
-    except ValueError as error:  # rows of different lengths
-        raise DataError(
-            f"an image must be a picture or a regular array, but got {type(value).__name__}"
-        ) from error
+    except ValueError:  # rows of different lengths
+        array = np.array(None)
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind not in "iuf" or array.size == 0:
         raise DataError(
-            f"an image must be a picture or an array of numbers, but got {type(value).__name__}"
+            f"an image must be a picture or a regular array of numbers, "
+            f"but got {type(value).__name__}"
         )
     return array
 
 
-def _channels_first(array: np.ndarray[Any, Any], channels: int) -> np.ndarray[Any, Any]:
-    known = {channels, 1, 3}
+def _channels_first(array: Array, channels: int) -> Array:
+    """(Y, X) or (Y, X, C) or (C, Y, X) -> (C, Y, X); the wanted C decides where both would fit."""
+    known = (channels, 1, 3)
     if array.ndim == 2:
         return array[None]
-    if (
-        array.ndim == 3
-        and array.shape[0] in known
-        and (array.shape[0] == channels or array.shape[2] not in known)
-    ):
-        return array
-    if array.ndim == 3 and array.shape[2] in known:
-        return np.ascontiguousarray(array.transpose(2, 0, 1))
+    if array.ndim == 3:
+        first, last = array.shape[0], array.shape[2]
+        if first == channels or (first in known and last not in known):
+            return array
+        if last in known:
+            return np.ascontiguousarray(array.transpose(2, 0, 1))
     raise DataError(
         f"an image must be (Y, X), (Y, X, C) or (C, Y, X) with {channels} channels, grey or RGB, "
         f"but got shape {array.shape}"
@@ -92,8 +95,6 @@ def _recolour(image: Tensor, channels: int) -> Tensor:
         return image
     if image.shape[0] == 1:
         return image.expand(channels, -1, -1)
-    if channels == 1:
+    if image.shape[0] == 3 and channels == 1:
         return F.rgb_to_grayscale(image)  # type: ignore[no-any-return]
-    raise DataError(
-        f"the model takes images of {channels} channels, but got one of {image.shape[0]}"
-    )
+    raise DataError(f"the model takes {channels} channels, but got an image of {image.shape[0]}")

@@ -1,4 +1,4 @@
-"""Where images and labels come from: scikit-learn's digits, or any data set that `datasets` loads."""
+"""Where images and labels come from: scikit-learn's digits, or what `datasets` can load."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -52,8 +52,8 @@ def read_source(config: Data, *, channels: int) -> Source:
         for field, column in (("image", config.image), ("target", config.target)):
             if column not in table.column_names:
                 raise DataError(
-                    f"data.{field} must be a column of {config.source!r} ({name}), but got {column!r}; "
-                    f"{nearest(column, table.column_names)}"
+                    f"data.{field} must be a column of {config.source!r} ({name}), "
+                    f"but got {column!r}; {nearest(column, table.column_names)}"
                 )
     labels, class_names = _read_labels(tables, config.target)
     splits = {
@@ -175,8 +175,9 @@ def _check_hub(name: str) -> None:
         get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
     except Exception as error:  # the session's transport decides on the kinds
         raise DataError(
-            f"data.source {name!r} is a data set of the hub, and {constants.ENDPOINT} can't be reached "
-            f"(HF_HUB_OFFLINE=1 uses one that was downloaded before); {nearest(name, LOCAL_SOURCES)}"
+            f"data.source {name!r} is a data set of the hub, but {constants.ENDPOINT} can't be "
+            f"reached (HF_HUB_OFFLINE=1 uses what was downloaded before); "
+            f"{nearest(name, LOCAL_SOURCES)}"
         ) from error
 
 
@@ -185,8 +186,8 @@ def _read_labels(
 ) -> tuple[dict[str, npt.NDArray[np.int64]], tuple[str, ...]]:
     """Labels by split, and the classes' names.
 
-    Class labels keep their numbers and names; whole numbers are classes as they are; texts are numbered in
-    their alphabetical order over all splits.
+    Class labels keep their numbers and names; whole numbers are classes as they are; texts are
+    numbered in their alphabetical order over all splits.
     """
     values = {name: table.select_columns([column])[:][column] for name, table in tables.items()}
     for name, rows in values.items():
@@ -204,7 +205,8 @@ def _read_labels(
     if not all(isinstance(row, int) for row in everything):
         kind = type(next((row for row in everything if not isinstance(row, int)), None)).__name__
         raise DataError(
-            f"data.target must hold class labels, whole numbers or texts, but {column!r} holds {kind}"
+            f"data.target must hold class labels, whole numbers or texts, "
+            f"but {column!r} holds {kind}"
         )
     for name, rows in values.items():
         if rows and min(rows) < 0:

@@ -1,6 +1,7 @@
 """Splits of a data set: which images belong to each, and the tensors that come out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, get_args
@@ -9,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.errors import InvalidValueError, nearest
+from pipeline.errors import DataError, InvalidValueError, nearest
 
 SplitName = Literal["train", "calibration", "validation", "test"]
 Batch = tuple[Tensor, Tensor]
@@ -22,7 +23,7 @@ class Examples(Protocol):
     """Images and labels as their source has them."""
 
     @property
-    def labels(self) -> npt.NDArray[np.int64]:
+    def labels(self) -> Indices:
         """(n,) class of each image, from 0."""
         ...
 
@@ -33,7 +34,7 @@ class Examples(Protocol):
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Maps pixels to what the model takes: scaled to [0, 1], less the mean, over the standard deviation.
+    """Pixels scaled to [0, 1], less a mean, over a standard deviation.
 
     Attributes:
         mean, std: (C, 1, 1) or (1, 1, 1).
@@ -48,17 +49,23 @@ class Normalisation:
         return (images / scale - self.mean) / self.std
 
 
-class Split(Dataset[tuple[Tensor, Tensor]]):
+class Split(Dataset[Batch]):
     """A part of a data set, as tensors.
 
-    Whole batches are fetched at once; when the split is kept in memory, by one indexing of a tensor.
+    Whole batches are fetched at once; from a split that is kept in memory by one indexing.
 
     Args:
         examples: where images come from.
-        indices: which of them, in order.
+        indices: which of them, in order; at least one.
+        shape: (C, Y, X) that every transformed image must have.
         transform: what is done to an image (C, Y, X) before it is normalised.
         normalise: makes float32 of a batch.
-        keep: decode every image once, when the first is asked for, and keep them. The transform must not be random.
+        keep_bytes: if all transformed images together take no more, they are decoded once, when the
+            first batch is asked for, and kept. 0 where the transform is random.
+        threads: that decode them.
+
+    Raises:
+        DataError: here or when a batch is asked for: an image can't be read, or has another shape.
     """
 
     def __init__(
@@ -66,16 +73,21 @@ class Split(Dataset[tuple[Tensor, Tensor]]):
         examples: Examples,
         indices: Indices,
         *,
+        shape: tuple[int, int, int],
         transform: Callable[[Tensor], Tensor],
         normalise: Normalisation,
-        keep: bool,
+        keep_bytes: float = 0.0,
+        threads: int = 1,
     ) -> None:
         self.examples = examples
         self.indices = indices
+        self.shape = shape
         self.transform = transform
         self.normalise = normalise
-        self.keep = keep
+        self.threads = threads
         self.labels = torch.from_numpy(examples.labels[indices])
+        self.sample = self._image(0)
+        self.is_kept = self.sample.nbytes * len(indices) <= keep_bytes
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -86,22 +98,60 @@ class Split(Dataset[tuple[Tensor, Tensor]]):
         return images[0], labels[0]
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Images (B, C, Y, X) float32, normalised, and labels (B,) int64: what a DataLoader fetches."""
+        """Images (B, C, Y, X) float32, normalised, and labels (B,) int64: what a loader fetches."""
         chosen = torch.as_tensor(indices)
-        if self.keep:
-            return self.normalise(self._kept[chosen]), self.labels[chosen]
-        return self.normalise(torch.stack([self._image(i) for i in indices])), self.labels[chosen]
-
-    def first(self) -> Tensor:
-        """The first image (C, Y, X), transformed, not normalised; decodes no other."""
-        return self._image(0)
+        if self.is_kept:
+            images = self._kept[chosen]
+        else:
+            images = torch.stack([self._image(index) for index in indices])
+        return self.normalise(images), self.labels[chosen]
 
     def _image(self, index: int) -> Tensor:
-        return self.transform(self.examples.image(int(self.indices[index])))
+        number = int(self.indices[index])
+        image = self.transform(self.examples.image(number))
+        if image.shape != self.shape:
+            raise DataError(
+                f"images must end up as {self.shape} (C, Y, X), but data.transforms makes image "
+                f"{number} {tuple(image.shape)}: end with center_crop, or resize both sides"
+            )
+        return image
 
     @cached_property
     def _kept(self) -> Tensor:
-        return torch.stack([self._image(i) for i in range(len(self))])
+        kept = torch.empty((len(self), *self.sample.shape), dtype=self.sample.dtype)
+        with ThreadPoolExecutor(self.threads) as pool:
+            for index, image in enumerate(pool.map(self._image, range(len(self)))):
+                kept[index] = image
+        return kept
+
+
+class EpochShuffle(Sampler[int]):
+    """A random order that depends on seed and epoch alone, so that a resumed job sees it again.
+
+    Lightning announces epochs by :meth:`set_epoch`; otherwise each iteration is the next one.
+
+    Args:
+        length: how many indices.
+        seed: at least 0.
+    """
+
+    def __init__(self, length: int, *, seed: int) -> None:
+        self.length = length
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch, from 0, of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        state = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)
+        generator = torch.Generator().manual_seed(int(state[0]))
+        self.epoch += 1
+        yield from torch.randperm(self.length, generator=generator).tolist()
 
 
 @dataclass(frozen=True)
@@ -114,7 +164,8 @@ class DataSplits:
         validation: for choosing paths and thresholds.
         test: for reporting, never for choosing.
         class_names: one a class, in the order of the labels.
-        batch_size, eval_batch_size: images a batch by default.
+        batch_size: images a batch of ``train`` by default.
+        eval_batch_size: images a batch of the other splits by default.
         workers: processes that decode images which are not kept in memory.
     """
 
@@ -145,30 +196,31 @@ class DataSplits:
         self,
         split: SplitName,
         *,
-        shuffle: bool = False,
         batch_size: int | None = None,
-        generator: torch.Generator | None = None,
+        shuffle_seed: int | None = None,
         drop_last: bool = False,
     ) -> DataLoader[Any]:
-        """Batches of a split: images (B, C, Y, X) float32 and labels (B,) int64. Can be iterated again and again.
+        """Batches: images (B, C, Y, X) float32 and labels (B,) int64. Can be iterated repeatedly.
 
         Args:
             split: which.
-            shuffle: a new order each time, drawn from ``generator``; else the split's own.
-            batch_size: images a batch; ``batch_size`` for train, ``eval_batch_size`` for the others by default.
-            generator: required to shuffle. Workers' random transforms are seeded from it as well; without workers
-                random transforms draw from torch's global generator.
+            batch_size: images a batch; ``batch_size`` or ``eval_batch_size`` by default.
+            shuffle_seed: a new order each epoch (see :class:`EpochShuffle`), and the seed of random
+                transforms in workers; without workers those draw from torch's global generator.
+                None for the split's own order.
             drop_last: leave out a last batch that is smaller, unless it is the only one.
         """
         part = self.split(split)
-        if shuffle and generator is None:
-            raise InvalidValueError("a shuffled loader must have a generator, but got None")
         size = batch_size or (self.batch_size if split == "train" else self.eval_batch_size)
-        workers = 0 if part.keep else self.workers
+        workers = 0 if part.is_kept else self.workers
+        sampler, generator = None, None
+        if shuffle_seed is not None:
+            sampler = EpochShuffle(len(part), seed=shuffle_seed)
+            generator = torch.Generator().manual_seed(shuffle_seed)
         return DataLoader(
             part,
             batch_size=size,
-            shuffle=shuffle,
+            sampler=sampler,
             generator=generator,
             drop_last=drop_last and len(part) >= size,
             num_workers=workers,
@@ -179,14 +231,16 @@ class DataSplits:
 
 
 def _as_is(batch: Any) -> Any:
+    """What ``Split.__getitems__`` gives is a batch already."""
     return batch
 
 
-def stratified(labels: npt.NDArray[np.int64], sizes: Sequence[int], *, seed: int) -> list[Indices]:
+def stratified(labels: Indices, sizes: Sequence[int], *, seed: int) -> list[Indices]:
     """Disjoint parts in which every class has its share, to within one image.
 
-    All images are put in one row, class by class and shuffled within each class; a part takes evenly spaced places of
-    what the parts before it left (systematic sampling), so a part does not change with those after it.
+    All images stand in one row, class by class and shuffled within each; a part takes evenly spaced
+    places of what the parts before it left (systematic sampling, Cochran, "Sampling Techniques",
+    chapter 8). A part does not depend on those after it.
 
     Args:
         labels: (n,) class of each image.
@@ -200,8 +254,7 @@ def stratified(labels: npt.NDArray[np.int64], sizes: Sequence[int], *, seed: int
         raise InvalidValueError(
             f"parts must have at most {len(labels)} images together, but got {list(sizes)}"
         )
-    rng = np.random.Generator(np.random.PCG64(seed))
-    shuffled = rng.permutation(len(labels))
+    shuffled = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))
     left = shuffled[np.argsort(labels[shuffled], kind="stable")].astype(np.int64)
     parts = []
     for size in sizes:

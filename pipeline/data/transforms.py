@@ -39,7 +39,7 @@ def build_transform(specs: Sequence[TransformSpec], size: tuple[int, int]) -> Im
 
 
 def fit(size: tuple[int, int]) -> ImageTransform:
-    """Brings any image to (Y, X): covers it with the image resized in proportion, and cuts the centre out."""
+    """Brings any image to (Y, X): resized in proportion to cover that, and the centre cut out."""
 
     def resize_and_crop(image: Tensor) -> Tensor:
         height, width = image.shape[-2:]

@@ -24,8 +24,9 @@ def parse_budget(text: str, unit: BudgetUnit, full: float) -> float:
     """The amount that a budget allows.
 
     Args:
-        text: a percentage of the full path's cost, over 0 and at most 100, such as ``70%``; or an amount
-            over 0 with its unit: ``12.5mJ``, ``900 uJ``, ``0.2J`` for energy, ``8ms``, ``750us``, ``1s`` for time.
+        text: a percentage of the full path's cost, over 0 and at most 100, such as ``70%``; or an
+            amount over 0 with its unit: ``12.5mJ``, ``900 uJ``, ``0.2J`` for energy, ``8ms``,
+            ``750us``, ``1s`` for time.
         unit: what the budget limits: energy (``mJ``) or latency (``ms``).
         full: the full path's cost in that unit, finite and over 0.
 
@@ -39,8 +40,8 @@ def parse_budget(text: str, unit: BudgetUnit, full: float) -> float:
     match = _AMOUNT.fullmatch(str(text).strip().replace(_GREEK_MU, "µ"))
     if match is None:
         raise InvalidValueError(
-            f"a budget must be a share of the full path or an amount with its unit, such as {example}, "
-            f"but got {str(text)!r}"
+            f"a budget must be a share of the full path or an amount with its unit, "
+            f"such as {example}, but got {str(text)!r}"
         )
     number = float(match["number"] + (match["exponent"] or ""))
     if match["unit"] == "%":

@@ -1,10 +1,19 @@
-"""The ``data`` section: where images and targets come from, how they are split and what is done to them."""
+"""The ``data`` section: where images come from, how they are split, what is done to them."""
 
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from pipeline.recipe.section import Number, Numbers, Section, Texts, local_path
+from pipeline.recipe.section import (
+    Number,
+    Numbers,
+    Section,
+    Texts,
+    base_folder,
+    local_path,
+    looks_local,
+)
 from pipeline.recipe.transforms import TransformSpec
 
 DIGITS = "digits"
@@ -33,7 +42,7 @@ def _check_part(value: Any) -> Any:
     is_share = isinstance(value, float) and 0 < value < 1
     if not (value is None or is_share or (isinstance(value, str) and value)):
         raise ValueError(
-            "must be the name of a split of the source or a share of its train split, over 0 and under 1"
+            "must be a split of the source or a share of its train split, over 0 and under 1"
         )
     return value
 
@@ -52,11 +61,11 @@ class Splits(Section):
     )
     validation: Part = Field(
         default=None,
-        description="a split's name, or a share of train; null: the source's own `validation`, else 0.15",
+        description="a split, or a share of train; null: `validation` if it exists, else 0.15",
     )
     test: Part = Field(
         default=None,
-        description="a split's name, or a share of train; null: the source's own `test`, else 0.25",
+        description="a split, or a share of train; null: `test` if it exists, else 0.25",
     )
 
     @model_validator(mode="after")
@@ -64,7 +73,8 @@ class Splits(Section):
         shares = [part for part in (self.validation, self.test) if isinstance(part, float)]
         if sum(shares) >= 1:
             raise ValueError(
-                f"validation and test must be shares that leave some of train, but they add up to {sum(shares):g}"
+                f"validation and test must be shares that leave some of train, "
+                f"but they add up to {sum(shares):g}"
             )
         return self
 
@@ -77,7 +87,7 @@ class TransformLists(Section):
     )
     evaluation: Transforms | None = Field(
         default=None,
-        description="for scoring; null: the shorter side resized and the centre cut out, unless the size is right",
+        description="for scoring, not random; null: resized in proportion and the centre cut out",
     )
 
     @field_validator("evaluation")
@@ -100,8 +110,8 @@ class Data(Section):
     source: str = Field(
         default=DIGITS,
         min_length=1,
-        description="digits (scikit-learn's, always there), a builder of `datasets` (imagefolder, parquet, csv, …), "
-        "load_from_disk, a hub id (owner/name), or a folder that starts with ./ or /",
+        description="digits (scikit-learn's, always there), a builder of `datasets` (imagefolder, "
+        "parquet, csv, …), load_from_disk, a hub id (owner/name), or a folder that starts with ./",
     )
     config: str | None = Field(default=None, description="the hub data set's configuration")
     revision: str | None = Field(
@@ -118,7 +128,7 @@ class Data(Section):
     max_value: Number | None = Field(
         default=None,
         gt=0,
-        description="the value that means white; null: 255 for integers, 65535 for 16 bit, 1 for floats",
+        description="the value that means white; null: 255 for integers, 65535 for 16 bit, 1 else",
     )
     mean: Numbers = Field(
         default=(0.5,),
@@ -154,25 +164,22 @@ class Data(Section):
     @field_validator("source")
     @classmethod
     def _resolve_source(cls, value: str, info: ValidationInfo) -> str:
-        folder = (info.context or {}).get("folder")
-        is_folder = value.startswith((".", "/", "~"))
-        return local_path(value, folder) if is_folder and folder is not None else value
+        folder = base_folder(info)
+        return local_path(value, folder) if folder is not None and looks_local(value) else value
 
     @field_validator("data_dir")
     @classmethod
-    def _resolve_folder(cls, value: str | None, info: ValidationInfo) -> str | None:
-        folder = (info.context or {}).get("folder")
-        if value is None or folder is None or info.data.get("source") not in LOCAL_SOURCES:
-            return value
-        return local_path(value, folder)
+    def _resolve_dir(cls, value: str | None, info: ValidationInfo) -> str | None:
+        folder = _folder_of_local_source(info)
+        return value if value is None or folder is None else local_path(value, folder)
 
     @field_validator("data_files")
     @classmethod
     def _resolve_files(
         cls, value: dict[str, tuple[str, ...]] | None, info: ValidationInfo
     ) -> dict[str, tuple[str, ...]] | None:
-        folder = (info.context or {}).get("folder")
-        if value is None or folder is None or info.data.get("source") not in LOCAL_SOURCES:
+        folder = _folder_of_local_source(info)
+        if value is None or folder is None:
             return value
         return {
             split: tuple(local_path(file, folder) for file in files)
@@ -190,3 +197,8 @@ class Data(Section):
         if self.source in FILE_BUILDERS and not self.data_files:
             raise ValueError(f"source {self.source} needs data_files")
         return self
+
+
+def _folder_of_local_source(info: ValidationInfo) -> Path | None:
+    """Where file names start; None where they are names inside a data set of the hub."""
+    return base_folder(info) if info.data.get("source") in LOCAL_SOURCES else None

@@ -1,4 +1,4 @@
-"""A schema's complaints as one sentence for a person: where, which field, what rule, what it got, what was meant."""
+"""A schema's complaints as one sentence for a person: which field, what rule, what it got."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from pipeline.errors import nearest
 from pipeline.recipe.document import Location
 
+# pydantic's kind of error -> the rule that was broken; fields in braces are of the error's context
 _RULES = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
@@ -19,9 +20,7 @@ _RULES = {
     "tuple_type": "must be a list",
     "list_type": "must be a list",
     "dict_type": "must be a mapping",
-    "mapping_type": "must be a mapping",
     "model_type": "must be a mapping of fields",
-    "model_attributes_type": "must be a mapping of fields",
     "finite_number": "must be finite",
     "greater_than": "must be over {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
@@ -33,6 +32,7 @@ _RULES = {
     "too_long": "must have at most {max_length} entries",
     "invalid_key": "must have text as its keys",
 }
+_LONGEST_VALUE = 60
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Mistake:
     """One thing that is wrong.
 
     Attributes:
-        location: keys and indices down to the field, those of the schema alone left out.
+        location: keys and indices down to the field.
         sentence: ``search.trials must be at least 1, but got 0``.
     """
 
@@ -49,21 +49,24 @@ class Mistake:
 
 
 def find_mistakes(
-    error: ValidationError, schema: type[BaseModel], keep: Callable[[Location], Sequence[int | str]]
+    error: ValidationError,
+    schema: type[BaseModel],
+    held: Callable[[Location], Sequence[int | str]],
 ) -> list[Mistake]:
     """What a validation found, one entry a field.
 
     Args:
         error: from ``schema.model_validate``.
         schema: the model of the whole document.
-        keep: the parts of a location that the document holds; the rest are the schema's.
+        held: the parts of a location that the document holds; the others are the schema's own.
     """
     mistakes: dict[tuple[int | str, ...], Mistake] = {}
     for details in error.errors(include_url=False):
-        location = tuple(keep(details["loc"]))
+        location = tuple(held(details["loc"]))
         if details["type"] == "missing":
             location = (*location, details["loc"][-1])
-        mistakes.setdefault(location, Mistake(location, _sentence(details, location, schema)))
+        if location not in mistakes:
+            mistakes[location] = Mistake(location, _sentence(details, location, schema))
     return list(mistakes.values())
 
 
@@ -73,52 +76,56 @@ def dotted(location: Location) -> str:
     return text.removeprefix(".")
 
 
-def _sentence(
-    details: ErrorDetails, location: tuple[int | str, ...], schema: type[BaseModel]
-) -> str:
+def _sentence(details: ErrorDetails, location: Location, schema: type[BaseModel]) -> str:
     kind, context = details["type"], details.get("ctx", {})
-    field, got = dotted(location) or "the recipe", _got(details["input"])
+    field, got = dotted(location) or "the recipe", _shown(details["input"])
     if kind == "extra_forbidden":
         section = dotted(location[:-1]) or "a recipe"
         legal = _fields(schema, details["loc"][:-1])
         return f"{field} is not a field of {section}; {nearest(location[-1], legal)}"
     if kind == "missing":
         return f"{field} is missing"
+    if kind == "literal_error":
+        return f"{field} must be one of its choices, but got {got}; " + nearest(
+            details["input"], _quoted(context["expected"])
+        )
+    if kind == "union_tag_invalid":
+        (discriminator,) = _quoted(context["discriminator"])
+        return (
+            f"{field}.{discriminator} must be one of its choices, but got {context['tag']!r}; "
+            + nearest(context["tag"], _quoted(context["expected_tags"]))
+        )
     if kind == "union_tag_not_found":
-        return f"{field} must say its {_unquoted(context['discriminator'])}, but got {got}"
-    if kind in ("literal_error", "union_tag_invalid"):
-        if kind == "union_tag_invalid":
-            field, got = f"{field}.{_unquoted(context['discriminator'])}", _got(context["tag"])
-        expected = context.get("expected") or context["expected_tags"]
-        choices = re.findall(r"'([^']*)'", expected)
-        return f"{field} must be one of its choices, but got {got}; {nearest(got.strip(chr(39)), choices)}"
-    if kind == "value_error":
+        (discriminator,) = _quoted(context["discriminator"])
+        return f"{field}.{discriminator} is missing"
+    if kind == "value_error":  # one of our own validators
         rule = str(context["error"])
-        if rule.startswith("must "):
-            shown = f", but got {got}" if "but " not in rule else ""
-            return f"{field} {rule}{shown}"
-        return f"{field}: {rule}"
+        if not rule.startswith("must "):
+            return f"{field}: {rule}"
+        return f"{field} {rule}" if "but " in rule else f"{field} {rule}, but got {got}"
     rule = _RULES.get(kind, details["msg"]).format(**context)
     return f"{field} {rule}, but got {got}"
 
 
-def _unquoted(text: str) -> str:
-    return text.strip("'")
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
 
 
-def _got(value: Any) -> str:
-    """A value as the user wrote it, short; text that looks like a number says that it is text."""
+def _shown(value: Any) -> str:
+    """A value as the user wrote it, on one line; text that looks like a number is called text."""
     if value is None:
         return "nothing (null)"
     if isinstance(value, bool):
         return str(value).lower()
     text = " ".join(repr(value).split())
-    text = text if len(text) <= 60 else text[:59] + "…"
-    return f"{text} (text)" if isinstance(value, str) and re.fullmatch(r"[-+.\d]+", value) else text
+    if len(text) > _LONGEST_VALUE:
+        text = text[: _LONGEST_VALUE - 1] + "…"
+    is_number_in_quotes = isinstance(value, str) and re.fullmatch(r"[-+.\deE]+", value)
+    return f"{text} (text)" if is_number_in_quotes else text
 
 
 def _fields(annotation: Any, location: Location) -> list[str]:
-    """The legal fields of the section at a location below an annotation, whose parts may be a union's choice."""
+    """The legal fields of the section at a location, whose parts may be a union's choice."""
     models = _models(annotation)
     if not location:
         return [name for model in models for name in model.model_fields]

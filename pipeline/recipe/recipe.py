@@ -2,16 +2,16 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import RecipeError
 from pipeline.files import write_atomically
 from pipeline.recipe.data import Data
-from pipeline.recipe.document import Location, read_document
+from pipeline.recipe.document import Location, read_document, write_document
 from pipeline.recipe.errors import Mistake, dotted, find_mistakes
 from pipeline.recipe.section import Section, Weights
 from pipeline.recipe.sections import (
@@ -30,8 +30,8 @@ from pipeline.recipe.tasks import ClassificationTask, TaskSection
 class Recipe(Section):
     """Everything that a job needs to know.
 
-    File names inside a recipe are relative to the folder of its file; here they are absolute, and so they are in
-    the resolved recipe that a run directory keeps.
+    File names inside a recipe are relative to the folder of its file; here they are absolute, and
+    so they are in the resolved recipe that a run directory keeps.
     """
 
     name: str = Field(
@@ -76,44 +76,46 @@ class Recipe(Section):
         return self.data
 
     def dump(self) -> dict[str, Any]:
-        """All fields, defaults included, as plain values that :meth:`save` and JSON can write."""
-        return self.model_dump(mode="json")
+        """All fields, defaults included, as the plain values that YAML and JSON have."""
+        plain: dict[str, Any] = _plain(self.model_dump())
+        return plain
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Writes the resolved recipe as YAML; :func:`load_recipe` reads an equal one back."""
-        write_atomically(file, yaml.safe_dump(self.dump(), sort_keys=False, allow_unicode=True))
+        write_atomically(file, write_document(self.dump()))
 
     def with_overrides(
         self, overrides: Mapping[str, Any], *, options: Mapping[str, str] | None = None
     ) -> "Recipe":
-        """A copy with some fields set, checked as the file was.
+        """A copy with some fields set, checked as a file is.
 
         Args:
-            overrides: dotted field -> value, such as ``{"search.trials": 20}``. File names are relative to the
-                working directory.
+            overrides: dotted field -> value, such as ``{"search.trials": 20}``. File names are
+                relative to the working directory.
             options: dotted field -> what the user typed for it (``--trials``), for the error.
 
         Raises:
-            RecipeError: no such field, or a value that it can't have; names the option and the field.
+            RecipeError: no such field, or a value that it can't have; names option and field.
         """
+        names = {field: (options or {}).get(field, f"option {field}") for field in overrides}
         values = self.dump()
         for field, value in overrides.items():
             *sections, last = field.split(".")
             inner = values
-            for section in sections:
-                inner[section] = inner.get(section) or {}
-                inner = inner[section]
+            for depth, section in enumerate(sections):
+                inner = inner.get(section, {})
                 if not isinstance(inner, dict):
+                    absent = ".".join(sections[: depth + 1])
                     raise RecipeError(
-                        f"{_origin(field.split('.'), overrides, options)}: {section} has no fields"
+                        f"{names[field]}: {field} can't be set, because {absent} has no fields"
+                        f" in this recipe"
                     )
             inner[last] = value
         try:
             return Recipe.model_validate(values, context={"folder": Path.cwd()})
         except ValidationError as error:
-            mistakes = find_mistakes(error, Recipe, list)
-            origin = _origin(mistakes[0].location, overrides, options)
-            raise RecipeError(f"{origin}: {_first(mistakes)}") from error
+            mistakes = find_mistakes(error, Recipe, partial(_held, values))
+            raise RecipeError(f"{_typed(mistakes[0], names)}: {_first(mistakes)}") from error
 
 
 def load_recipe(file: str | os.PathLike[str]) -> Recipe:
@@ -123,15 +125,15 @@ def load_recipe(file: str | os.PathLike[str]) -> Recipe:
         file: YAML, read by its safe subset. Relative file names in it start from its folder.
 
     Raises:
-        RecipeError: one sentence with file, line, field, rule, value and the nearest legal name; of several
-            mistakes the first in the file, and how many more there are.
+        RecipeError: one sentence with file, line, field, rule, value and the nearest legal name;
+            of several mistakes the first in the file, and how many more there are.
     """
     document = read_document(Path(file))
     folder = Path(file).absolute().parent
     try:
         return Recipe.model_validate(document.values, context={"folder": folder})
     except ValidationError as error:
-        mistakes = find_mistakes(error, Recipe, document.holds)
+        mistakes = find_mistakes(error, Recipe, document.held)
         mistakes.sort(key=lambda mistake: document.line(mistake.location))
         line = document.line(mistakes[0].location)
         raise RecipeError(f"{document.file}:{line}: {_first(mistakes)}") from error
@@ -142,16 +144,28 @@ def _first(mistakes: list[Mistake]) -> str:
     return mistakes[0].sentence + more
 
 
-def _origin(
-    location: Location, overrides: Mapping[str, Any], options: Mapping[str, str] | None
-) -> str:
-    """What the user typed for the override that a mistake is about."""
-    wrong = dotted(location)
-    for field in overrides:
-        if (
-            field == wrong
-            or field.startswith(wrong + ".")
-            or wrong.startswith((field + ".", field + "["))
-        ):
-            return (options or {}).get(field, f"option {field}")
-    return "options " + ", ".join((options or {}).get(field, field) for field in overrides)
+def _typed(mistake: Mistake, names: Mapping[str, str]) -> str:
+    """What the user typed for the override that a mistake is about; all if it can't be said."""
+    wrong = dotted(mistake.location)
+    for field, name in names.items():
+        if f"{wrong}.".startswith((f"{field}.", f"{field}[")) or field.startswith(f"{wrong}."):
+            return name
+    return ", ".join(names.values())
+
+
+def _held(values: Any, location: Location) -> list[int | str]:
+    """The parts of a location that plain values hold: a schema adds its own (a union's choice)."""
+    parts = []
+    for part in location:
+        is_index = isinstance(values, list) and isinstance(part, int) and part < len(values)
+        if is_index or (isinstance(values, dict) and part in values):
+            values = values[part]
+            parts.append(part)
+    return parts
+
+
+def _plain(value: Any) -> Any:
+    """Lists in place of tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -19,9 +19,49 @@ WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown fields, values of another type and numbers that are not finite are refused."""
+    """A part of a recipe: unknown fields, other types and numbers that are not finite are refused.
+
+    Validation takes a context ``{"folder": …}`` from which relative file names start; without it
+    they stay as they are.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def is_url(text: str) -> bool:
+    """Whether a value names something by a scheme (``https://``, ``hf://``), not a local file."""
+    return "://" in text
+
+
+def looks_local(text: str) -> bool:
+    """Whether a value that may also be a hub id says by its start that it is a file or folder."""
+    return text.startswith((".", "/", "~"))
+
+
+def base_folder(info: ValidationInfo) -> Path | None:
+    """The folder from which relative file names start in this validation; None to leave them."""
+    folder: str | os.PathLike[str] | None = (info.context or {}).get("folder")
+    return None if folder is None else Path(folder)
+
+
+def local_path(text: str, folder: Path) -> str:
+    """A file name made absolute from ``folder``; ``~`` is the home; URLs stay as they are."""
+    if is_url(text):
+        return text
+    return os.path.abspath(folder / Path(text).expanduser())
+
+
+def _resolve_file(value: str, info: ValidationInfo) -> str:
+    folder = base_folder(info)
+    return value if folder is None else local_path(value, folder)
+
+
+def _resolve_weights(value: str, info: ValidationInfo) -> str:
+    folder = base_folder(info)
+    if folder is None:
+        return value
+    is_file = looks_local(value) or value.endswith(WEIGHT_SUFFIXES) or (folder / value).exists()
+    return local_path(value, folder) if is_file else value
 
 
 def _as_tuple(value: Any) -> Any:
@@ -32,45 +72,34 @@ def _one_or_many(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-def is_url(text: str) -> bool:
-    """Whether a value names something by a scheme (``https://``, ``hf://``, ``s3://``) rather than a local file."""
-    return "://" in text
-
-
-def local_path(text: str, folder: str | os.PathLike[str]) -> str:
-    """A file name made absolute: relative ones start from ``folder``; ``~`` is the home; URLs stay as they are."""
-    if is_url(text):
-        return text
-    return os.path.abspath(Path(folder) / Path(text).expanduser())
-
-
-def _resolve_file(value: str, info: ValidationInfo) -> str:
-    folder = (info.context or {}).get("folder")
-    return value if folder is None else local_path(value, folder)
-
-
-def _resolve_weights(value: str, info: ValidationInfo) -> str:
-    folder = (info.context or {}).get("folder")
-    if folder is None:
-        return value
-    is_file = value.startswith((".", "/", "~")) or value.endswith(WEIGHT_SUFFIXES)
-    return local_path(value, folder) if is_file or (Path(folder) / value).exists() else value
+def _ascending(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] <= value[1]:
+        raise ValueError("must be the least and the largest value, both over 0, in this order")
+    return value
 
 
 # A file or folder, in a recipe relative to the recipe's own folder; a URL stays as it is.
 LocalFile = Annotated[str, Field(min_length=1), AfterValidator(_resolve_file)]
 
-# A file (it starts with ".", "/" or "~", ends like a file of weights, or exists beside the recipe) or a hub id.
+# A hub id, or a file: it starts with ".", "/" or "~", ends like one, or exists beside the recipe.
 Weights = Annotated[str, Field(min_length=1), AfterValidator(_resolve_weights)]
 
 Number = Annotated[float, Strict()]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
-Pair = Annotated[tuple[Number, Number], BeforeValidator(_as_tuple)]
-Numbers = Annotated[tuple[Number, ...], BeforeValidator(_one_or_many), BeforeValidator(_as_tuple)]
+
+# A list that one value alone may stand for.
+Numbers = Annotated[
+    tuple[Number, ...],
+    Field(min_length=1),
+    BeforeValidator(_as_tuple),
+    BeforeValidator(_one_or_many),
+]
+Shares2 = Annotated[tuple[Share, Share], BeforeValidator(_as_tuple)]
+Range = Annotated[tuple[Number, Number], BeforeValidator(_as_tuple), AfterValidator(_ascending)]
 Size = Annotated[
     tuple[Annotated[int, Strict(), Field(ge=1)], ...],
     Field(min_length=1, max_length=2),
-    BeforeValidator(_one_or_many),
     BeforeValidator(_as_tuple),
+    BeforeValidator(_one_or_many),
 ]

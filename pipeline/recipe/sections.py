@@ -1,4 +1,4 @@
-"""The sections of a recipe but for its data and task: model, hardware, training, search, tracking, launch."""
+"""The sections of a recipe but for its data and its task."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -136,7 +136,8 @@ class TrainSettings(Section):
     def _warmup_fits(self) -> Self:
         if self.warmup_epochs > self.epochs:
             raise ValueError(
-                f"warmup_epochs must be at most epochs, but got {self.warmup_epochs:g} of {self.epochs}"
+                f"warmup_epochs must be at most epochs, "
+                f"but got {self.warmup_epochs:g} of {self.epochs}"
             )
         return self
 
@@ -173,7 +174,7 @@ class Search(Section):
     """The study."""
 
     trials: int = Field(default=200, ge=1, description="paths whose accuracy is bought")
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of the sampler")
     sampler: Literal["model", "nsga2", "tpe", "gp", "random"] = Field(
         default="model", description="the accuracy model, or one of Optuna's samplers"
     )
@@ -197,14 +198,14 @@ class Tracking(Section):
     mode: Literal["auto", "online", "offline", "disabled"] = Field(
         default="auto", description="auto: online if a key is configured, else offline"
     )
-    project: str = Field(default="paretopath", min_length=1)
+    project: str = Field(default="paretopath", min_length=1, description="W&B's project")
     entity: str | None = Field(
         default=None, min_length=1, description="team or user; null: the account's default"
     )
     group: str | None = Field(
         default=None, min_length=1, description="null: the run directory's name"
     )
-    tags: Texts = ()
+    tags: Texts = Field(default=(), description="of every run")
 
     @field_validator("mode", mode="before")
     @classmethod
@@ -216,15 +217,17 @@ class Tracking(Section):
 class Launch(Section):
     """Where jobs run."""
 
-    where: Literal["local", "slurm"] = "local"
-    partition: str | None = Field(default=None, min_length=1)
-    account: str | None = Field(default=None, min_length=1)
-    nodes: int = Field(default=1, ge=1)
-    gpus_per_node: int = Field(default=0, ge=0)
+    where: Literal["local", "slurm"] = Field(default="local", description="here, or as jobs")
+    partition: str | None = Field(
+        default=None, min_length=1, description="SLURM's; null: its default"
+    )
+    account: str | None = Field(default=None, min_length=1, description="that is charged")
+    nodes: int = Field(default=1, ge=1, description="a job")
+    gpus_per_node: int = Field(default=0, ge=0, description="0: the job runs on CPUs")
     tasks_per_node: int | None = Field(
         default=None, ge=1, description="null: one a GPU, at least one"
     )
-    cpus_per_task: int = Field(default=4, ge=1)
+    cpus_per_task: int = Field(default=4, ge=1, description="cores of each task")
     memory_gb: Number | None = Field(
         default=None, gt=0, description="GiB a node; null: the partition's default"
     )

@@ -1,4 +1,4 @@
-"""The tasks that a recipe can name, each with its options. Their code is ``pipeline/tasks/<name>.py``."""
+"""The tasks that a recipe can name, with their options; their code is in ``pipeline/tasks``."""
 
 from typing import Literal
 

@@ -1,10 +1,10 @@
-"""The image transforms that a recipe can name: those of ``torchvision.transforms.v2``, by their names and arguments."""
+"""The image transforms that a recipe can name, with the names and arguments of torchvision v2."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from pipeline.recipe.section import Pair, Section, Share, Size
+from pipeline.recipe.section import Range, Section, Share, Shares2, Size
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
@@ -15,9 +15,9 @@ class Resize(Section):
     name: Literal["resize"] = "resize"
     size: Size | None = Field(
         default=None,
-        description="pixels: one number for the shorter side, two for [Y, X]; null: the space's [Y, X]",
+        description="pixels of the shorter side, or [Y, X]; null: the space's [Y, X]",
     )
-    interpolation: Interpolation = "bilinear"
+    interpolation: Interpolation = Field(default="bilinear", description="between pixels")
 
 
 class CenterCrop(Section):
@@ -46,11 +46,11 @@ class RandomResizedCrop(Section):
     size: Size | None = Field(
         default=None, description="pixels, one number or [Y, X]; null: the space's"
     )
-    scale: Pair = Field(
+    scale: Range = Field(
         default=(0.08, 1.0), description="least and largest share of the image's area"
     )
-    ratio: Pair = Field(default=(3 / 4, 4 / 3), description="least and largest width over height")
-    interpolation: Interpolation = "bilinear"
+    ratio: Range = Field(default=(3 / 4, 4 / 3), description="least and largest width over height")
+    interpolation: Interpolation = Field(default="bilinear", description="between pixels")
 
 
 class RandomHorizontalFlip(Section):
@@ -72,23 +72,21 @@ class RandomAffine(Section):
 
     name: Literal["random_affine"] = "random_affine"
     degrees: float = Field(default=0.0, ge=0, le=180, description="largest angle either way")
-    translate: tuple[Share, Share] | None = Field(
-        default=None,
-        strict=False,
-        description="largest shift [X, Y] as a share of the image's width and height",
+    translate: Shares2 | None = Field(
+        default=None, description="largest shift [X, Y] as a share of the image's width and height"
     )
-    scale: Pair | None = Field(default=None, description="least and largest scale")
-    interpolation: Interpolation = "bilinear"
+    scale: Range | None = Field(default=None, description="least and largest scale")
+    interpolation: Interpolation = Field(default="bilinear", description="between pixels")
 
 
 class ColorJitter(Section):
     """Changes brightness, contrast, saturation and hue."""
 
     name: Literal["color_jitter"] = "color_jitter"
-    brightness: float = Field(default=0.0, ge=0)
-    contrast: float = Field(default=0.0, ge=0)
-    saturation: float = Field(default=0.0, ge=0)
-    hue: float = Field(default=0.0, ge=0, le=0.5)
+    brightness: float = Field(default=0.0, ge=0, description="largest change, as a share")
+    contrast: float = Field(default=0.0, ge=0, description="largest change, as a share")
+    saturation: float = Field(default=0.0, ge=0, description="largest change, as a share")
+    hue: float = Field(default=0.0, ge=0, le=0.5, description="largest turn, of a full one")
 
 
 class TrivialAugmentWide(Section):
@@ -110,7 +108,7 @@ class RandomErasing(Section):
 
     name: Literal["random_erasing"] = "random_erasing"
     p: Share = Field(default=0.5, description="probability")
-    scale: Pair = Field(
+    scale: Range = Field(
         default=(0.02, 0.33), description="least and largest share of the image's area"
     )
 

@@ -18,8 +18,8 @@ class Classification:
     """Cross-entropy and top-1 over logits (B, classes) and labels (B,), int64 from 0.
 
     Attributes:
-        label_smoothing: share of the truth spread over all classes, in [0, 1) (Szegedy et al., arXiv 1512.00567,
-            section 7).
+        label_smoothing: share of the truth spread over all classes, in [0, 1) (Szegedy et al.,
+            arXiv 1512.00567, section 7).
         distillation_weight: share of the teacher's term in :meth:`distillation_loss`, in [0, 1].
         distillation_temperature: divides both models' logits before their softmax, over 0.
     """
@@ -41,7 +41,8 @@ class Classification:
             )
         if not 0 < self.distillation_temperature < math.inf:
             raise InvalidValueError(
-                f"distillation_temperature must be over 0 and finite, but got {self.distillation_temperature}"
+                f"distillation_temperature must be over 0 and finite, "
+                f"but got {self.distillation_temperature}"
             )
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -51,8 +52,8 @@ class Classification:
     def distillation_loss(self, output: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
         """``(1 - w) CE(student, target) + w T² KL(teacher/T || student/T)``, means over the batch.
 
-        Hinton et al., "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531), section 2: the factor T²
-        keeps the two gradients' sizes in proportion when T changes.
+        Hinton et al., "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531), section 2:
+        the factor T² keeps the two gradients' sizes in proportion when T changes.
         """
         weight, temperature = self.distillation_weight, self.distillation_temperature
         soft = F.kl_div(
@@ -71,7 +72,7 @@ class Classification:
 
 
 class Top1:
-    """Counts images whose largest logit is the right one. Waits for no device before :meth:`compute`."""
+    """Counts images whose largest logit is the right one; waits for the device in compute alone."""
 
     def __init__(self) -> None:
         self._samples = 0
@@ -105,10 +106,11 @@ class Top1:
 def proportion_error(right: int, samples: int) -> float:
     """The standard error of a share of ``samples``, by Agresti and Coull's rule.
 
-    Two right and two wrong answers are added first: ``p = (right + 2) / (n + 4)``, error ``sqrt(p (1 - p) / (n + 4))``.
-    It agrees with ``sqrt(p (1 - p) / n)`` where that works, and stays honest where that says 0: when every image
-    is right. (Agresti and Coull, "Approximate is better than 'exact' for interval estimation of binomial
-    proportions", The American Statistician 52(2), 1998.)
+    Two right and two wrong answers are added first: ``p = (right + 2) / (n + 4)``; the error is
+    ``sqrt(p (1 - p) / (n + 4))``. It agrees with ``sqrt(p (1 - p) / n)`` where that works, and
+    stays honest where that says 0, when every image is right. (Agresti and Coull, "Approximate is
+    better than 'exact' for interval estimation of binomial proportions", The American Statistician
+    52(2), 1998.)
     """
     n = samples + 4
     p = (right + 2) / n

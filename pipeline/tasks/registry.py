@@ -9,8 +9,8 @@ from pipeline.tasks.task import Task
 def create_task(options: TaskSection, *, training: TrainSettings) -> Task:
     """The task of a recipe.
 
-    A task is a file ``pipeline/tasks/<name>.py`` whose function ``create(options, training)`` makes it, and its
-    options in ``pipeline/recipe/tasks.py``.
+    A task is a file ``pipeline/tasks/<name>.py`` whose function ``create(options, training)`` makes
+    it, and its options in ``pipeline/recipe/tasks.py``.
 
     Args:
         options: the recipe's section ``task``.
