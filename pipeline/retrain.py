@@ -22,6 +22,7 @@ from pipeline.recipe import TrainSettings
 from pipeline.tasks.task import Task
 
 Batch = tuple[Tensor, Any]
+LAST = "last"  # the name of the checkpoint from which a training goes on
 
 
 @dataclass(frozen=True)
@@ -221,9 +222,10 @@ def fit(
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     saver = pl.callbacks.ModelCheckpoint(
         dirpath=checkpoint_dir,
-        save_last=True,
-        save_top_k=0,
+        filename=LAST,
         every_n_epochs=settings.checkpoint_every,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
     )
     trainer = pl.Trainer(
         max_epochs=settings.epochs,
@@ -235,7 +237,7 @@ def fit(
         enable_model_summary=False,
         **{"accelerator": "auto", "devices": 1, **(trainer_options or {})},
     )
-    last = checkpoint_dir / "last.ckpt"
+    last = checkpoint_dir / f"{LAST}.ckpt"
     module.train()
     trainer.fit(module, loader, ckpt_path=str(last) if last.is_file() else None)
     module.eval()

@@ -1,0 +1,181 @@
+"""The space vit against timm."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
+
+import search_spaces
+from pipeline.elastic import ElasticModel
+from pipeline.errors import CheckpointError, InvalidPathError, InvalidValueError
+from pipeline.importance import sort_channels
+from search_spaces.vit import VitSpace
+from tests.search_spaces.space_contract import SpaceContract
+
+ARGUMENTS = {
+    "img_size": 8,
+    "patch_size": 2,
+    "in_chans": 1,
+    "num_classes": 10,
+    "embed_dim": 16,
+    "depth": 3,
+    "num_heads": 4,
+}
+VARIANTS = {
+    "mean pooling": {"global_pool": "avg", "class_token": False},
+    "registers, layer scale, normed queries": {
+        "reg_tokens": 2,
+        "init_values": 0.1,
+        "qk_norm": True,
+        "no_embed_class": True,
+    },
+}
+
+
+def make_space(**arguments: object) -> VitSpace:
+    space = search_spaces.create(
+        "vit", arguments={**ARGUMENTS, **arguments}, exits=[1, 2, 3], skippable=[1, 2], heads=[1, 2, 4]
+    )
+    assert isinstance(space, VitSpace)
+    return space
+
+
+class VitContract(SpaceContract):
+    """The invariants of every space, against timm's model."""
+
+    def reference(self, model: ElasticModel) -> Callable[[torch.Tensor], torch.Tensor]:
+        assert isinstance(model.space, VitSpace)
+        original = model.space.reference()
+        original.load_state_dict(timm_state(model, original))
+        return original
+
+
+class TestVit(VitContract):
+    """A class token, over 200 random paths."""
+
+    paths = 200
+
+    @pytest.fixture(scope="class")
+    def space(self) -> VitSpace:
+        return make_space()
+
+
+class TestVitVariants(VitContract):
+    """Other forms of timm's transformer."""
+
+    @pytest.fixture(scope="class", params=VARIANTS.values(), ids=VARIANTS.keys())
+    def space(self, request: pytest.FixtureRequest) -> VitSpace:
+        return make_space(**request.param)
+
+
+def timm_state(model: ElasticModel, original: VisionTransformer) -> dict[str, torch.Tensor]:
+    """The elastic model's weights under timm's names, through its extracted full path."""
+    static = model.extract(model.space.full)
+    state: dict[str, torch.Tensor] = {}
+    for name, tensor in static.state_dict().items():
+        unit, _, rest = name.partition(".")
+        if unit.startswith("blocks_"):
+            state[f"blocks.{unit.removeprefix('blocks_')}.{rest}"] = tensor
+        else:
+            state[rest.removeprefix("vit.")] = tensor
+    return {name: state[name] for name in original.state_dict()}
+
+
+def test_weights_of_a_file_give_the_original_outputs(tmp_path) -> None:
+    space = make_space()
+    original = space.reference()
+    file = tmp_path / "vit.safetensors"
+    save_file(original.state_dict(), file)
+    images = torch.randn(2, 1, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(space.build(str(file))(images), original(images))
+
+
+def test_a_classifier_for_other_classes_starts_anew(tmp_path) -> None:
+    file = tmp_path / "vit.safetensors"
+    save_file(make_space(num_classes=7).reference().state_dict(), file)
+    assert make_space().build(str(file))(torch.randn(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_weights_of_another_size_are_refused_by_name(tmp_path) -> None:
+    file = tmp_path / "vit.safetensors"
+    save_file(make_space(embed_dim=32).reference().state_dict(), file)
+    with pytest.raises(CheckpointError, match=r"must have shape"):
+        make_space().build(str(file))
+
+
+def test_a_timm_name_makes_timms_model() -> None:
+    space = search_spaces.create("vit", model="vit_tiny_patch16_224")
+    assert [d for d in space["exit"].values] == [3, 6, 9, 12]
+    assert space.input_shape == (3, 224, 224)
+    # heads 2 ways, ratios 4 ways, or skipped: 9 forms of a block
+    assert space.size == 9**3 + 9**6 + 9**9 + 9**12
+
+
+def test_size_counts_the_distinct_canonical_paths() -> None:
+    space = search_spaces.create(
+        "vit", arguments={**ARGUMENTS, "depth": 2}, heads=[4], mlp_ratios=[0.5, 1.0], exits=[1, 2]
+    )
+    everything = np.stack(
+        np.meshgrid(*[range(len(d.values)) for d in space.decisions], indexing="ij"), -1
+    ).reshape(-1, len(space.decisions))
+    assert len(set(space.decode(space.canonical_encoded(everything)))) == space.size
+
+
+def test_decisions_beyond_the_exit_and_in_skipped_blocks_are_absent() -> None:
+    space = make_space()
+    path = space.canonical({"exit": 2, "blocks.1.run": False, "blocks.2.heads": 1})
+    assert set(path) == {"exit", "blocks.0.heads", "blocks.0.mlp_ratio", "blocks.1.run"}
+
+
+@torch.no_grad()
+def test_sorting_puts_the_channels_that_matter_first() -> None:
+    torch.manual_seed(0)
+    space = make_space()
+    model = space.build()
+    block = model.units["blocks_0"].block
+    dead = torch.arange(0, 64, 2)
+    block.mlp.fc1.weight[dead] = 0
+    block.mlp.fc1.bias[dead] = 0
+    block.mlp.fc2.weight[:, dead] = 0
+    images = torch.randn(4, 1, 8, 8)
+    full = model(images)
+    with torch.enable_grad():
+        sort_channels(model, torch.zeros(1, 1, 8, 8))
+    torch.testing.assert_close(model(images), full, rtol=1e-5, atol=1e-5)
+    with model.active({"blocks.0.mlp_ratio": 0.5}):  # only dead channels went
+        torch.testing.assert_close(model(images), full, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"exits": [0, 3]}, r"exits must lie in \[1, 3\], but got 0"),
+        ({"exits": [1, 2]}, r"exits must be above 0 and include 3"),
+        ({"mlp_ratios": [0.5]}, r"mlp_ratios must be above 0 and include 1"),
+        ({"skippable": "al"}, r"did you mean 'all'"),
+        ({"arguments": {**ARGUMENTS, "mlp_layer": "swiglu"}}, r"."),
+        ({"model": "vit_tiny_patch61_224", "arguments": {}}, r"did you mean 'vit_tiny_patch16_224'"),
+        ({"model": "resnet18", "arguments": {}}, r"needs a timm VisionTransformer"),
+        ({"depth": 3}, r"unexpected keyword argument"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidValueError, match=message):
+        search_spaces.create("vit", **{"arguments": ARGUMENTS, **options})
+
+
+def test_wrong_choices_name_the_decision_and_its_values() -> None:
+    space = make_space()
+    with pytest.raises(InvalidPathError, match=r"'exit' can't be 4; legal: 1, 2, 3"):
+        space.canonical({"exit": 4})
+    with pytest.raises(ValueError, match=r"no decision 'exits'.*did you mean 'exit'"):
+        space.canonical({"exits": 2})
+
+
+def test_an_unknown_family_names_the_nearest() -> None:
+    with pytest.raises(InvalidValueError, match="did you mean 'vit'"):
+        search_spaces.create("vti")
