@@ -1,0 +1,91 @@
+"""The direction of imports, and that no file imports in a circle."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+# Each line may import from itself and from the lines above it.
+LAYERS = [
+    ["errors", "files", "paths", "compensation"],
+    ["elastic", "weights"],
+    ["tracing", "registry", "calibration", "elimination", "importance"],
+    ["recipe"],
+    ["cost", "data", "tasks", "predictor"],
+    ["evaluate"],
+    ["batchnorm"],
+    ["candidates", "storage", "accuracy_model", "proposer", "record", "search", "racing"],
+    ["front"],
+    ["retrain"],
+    ["report", "tracking", "profile", "measure"],
+    ["run"],
+    ["jobs", "runtime", "export", "launch"],
+    ["terminal"],
+    ["cli"],
+]
+
+
+def modules(package: str) -> dict[str, set[str]]:
+    """Every module of a package, with the modules of the project that it imports."""
+    found = {}
+    for file in sorted((ROOT / package).rglob("*.py")):
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = imports(ast.parse(file.read_text()))
+    return found
+
+
+def imports(tree: ast.Module) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name for name in names if name.split(".")[0] in ("pipeline", "search_spaces")}
+
+
+def test_each_part_imports_only_what_stands_before_it() -> None:
+    order = {part: i for i, layer in enumerate(LAYERS) for part in layer}
+    wrong = []
+    for module, imported in modules("pipeline").items():
+        if module == "pipeline":
+            continue
+        part = module.split(".")[1]
+        assert part in order, f"{part} has no place in the order of imports"
+        for name in imported:
+            other = name.split(".")[1] if "." in name else None
+            if other is not None and order[other] > order[part]:
+                wrong.append(f"{module} imports {name}")
+    assert not wrong
+
+
+def test_the_engine_imports_no_model_family() -> None:
+    for module, imported in modules("pipeline").items():
+        assert not [name for name in imported if name.startswith("search_spaces")], module
+
+
+def test_families_do_not_import_jobs_or_the_command_line() -> None:
+    allowed = {
+        "elastic", "paths", "errors", "weights", "registry", "compensation", "tracing", "files"
+    }
+    for module, imported in modules("search_spaces").items():
+        parts = {n.split(".")[1] for n in imported if n.startswith("pipeline.")}
+        assert parts <= allowed, (module, parts - allowed)
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    graph = {**modules("pipeline"), **modules("search_spaces")}
+    edges = {m: {i for i in imported if i in graph and i != m} for m, imported in graph.items()}
+    # a package's __init__ gathers its own files; they are not its users
+    edges = {m: {i for i in to if not m.startswith(i + ".")} for m, to in edges.items()}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail, module))
+        if module not in done:
+            for other in sorted(edges[module]):
+                visit(other, (*trail, module))
+            done.add(module)
+
+    for module in sorted(edges):
+        visit(module, ())
