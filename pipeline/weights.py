@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from pipeline.checkpoints import known_checkpoints
 from pipeline.errors import CheckpointError, nearest
 
 TENSOR_SUFFIXES = (".safetensors",)
@@ -66,21 +67,35 @@ def load_reference(
 
     Args:
         model: changed in place.
-        checkpoint: a local file, or a hub id such as ``timm/vit_base_patch16_224.augreg_in21k``.
-        replaceable: prefixes of entries that keep their new random weights where the shape differs: a
-            classifier for another number of classes.
+        checkpoint: a local file, a name of ``checkpoints/known.yaml``, or a hub id such as
+            ``timm/vit_base_patch16_224.augreg_in21k``.
+        replaceable: prefixes of entries that keep their new random weights where the shape differs:
+            a classifier for another number of classes.
         rename: the model's name of an entry that the checkpoint holds; the same name if None.
 
     Raises:
         CheckpointError: not found (locally, or the hub can't be reached), or it doesn't fit.
     """
-    file = Path(checkpoint)
-    if not file.is_file() and (file.suffix or checkpoint.count("/") != 1):
-        raise CheckpointError(f"there is no weights file {checkpoint}, and it is not a hub id (owner/name)")
-    state = read_state(file if file.is_file() else _from_hub(checkpoint))
+    state = read_state(_locate(checkpoint))
     if rename is not None:
         state = {rename(name): tensor for name, tensor in state.items()}
     _assign(model, state, checkpoint, replaceable=replaceable)
+
+
+def _locate(checkpoint: str) -> Path:
+    """The local file of a checkpoint, downloaded if need be."""
+    file = Path(checkpoint)
+    if file.is_file():
+        return file
+    known = known_checkpoints()
+    if checkpoint in known:
+        return known[checkpoint].fetch()
+    if file.suffix or checkpoint.count("/") != 1:
+        raise CheckpointError(
+            f"there is no weights file {checkpoint}, and it is neither a hub id (owner/name) "
+            f"nor a known name; {nearest(checkpoint, known)}"
+        )
+    return _from_hub(checkpoint)
 
 
 def _from_hub(name: str) -> Path:
@@ -114,7 +129,9 @@ def _assign(
             )
     unknown = [name for name in state if name not in own]
     if unknown:
-        raise CheckpointError(f"{source} holds {unknown[0]!r}, which the model lacks; {nearest(unknown[0], own)}")
+        raise CheckpointError(
+            f"{source} holds {unknown[0]!r}, which the model lacks; {nearest(unknown[0], own)}"
+        )
     model.load_state_dict(keep)
 
 
