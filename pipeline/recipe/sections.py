@@ -176,10 +176,12 @@ class Search(Section):
     trials: int = Field(default=200, ge=1, description="paths whose accuracy is bought")
     seed: int = Field(default=0, ge=0, lt=2**32, description="of the sampler")
     sampler: Literal["model", "nsga2", "tpe", "gp", "random"] = Field(
-        default="model", description="the accuracy model, or one of Optuna's samplers"
+        default="nsga2", description="one of Optuna's samplers, or the accuracy model"
     )
-    generation: int = Field(
-        default=20, ge=1, description="paths that are proposed and scored together"
+    generation: int | None = Field(
+        default=None,
+        ge=1,
+        description="paths that are proposed and scored together; null: more as more is known",
     )
     cost: Literal["energy_mj", "latency_ms", "macs"] = Field(
         default="energy_mj", description="what falls as accuracy rises"

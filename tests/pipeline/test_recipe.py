@@ -131,6 +131,11 @@ def test_transforms_take_bare_names_and_arguments(write: Any, tmp_path: Path) ->
     assert load_recipe(tmp_path / "resolved.yaml") == recipe
 
 
+def test_an_unquoted_off_switches_tracking_off(write: Any) -> None:
+    # YAML 1.1 reads it as false
+    assert load_recipe(write(MINIMAL + "tracking: {mode: off}\n")).tracking.mode == "disabled"
+
+
 def test_a_recipe_can_not_be_changed(write: Any) -> None:
     recipe = load_recipe(write(MINIMAL))
     with pytest.raises(ValidationError, match="frozen"):
