@@ -4,22 +4,38 @@
 >>> costs = model.price(layers)
 """
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pipeline.cost.model import CostModel, Costs, LayerCostModel
 from pipeline.errors import InvalidValueError, nearest
 
 if TYPE_CHECKING:
     from pipeline.cost.accelerator import AcceleratorModel, Objective
+    from pipeline.cost.device import DeviceCostModel
     from pipeline.cost.mapper import MapperModel
     from pipeline.cost.table import CostTable
 
 KINDS = ("accelerator", "mapper", "device")
 
 
+@overload
 def create(
-    kind: str = "accelerator",
+    kind: Literal["accelerator"] = "accelerator",
+    *,
+    preset: str | None = None,
+    hardware: str | Path | None = None,
+    mapping: str | Path | None = None,
+    objective: "Objective" = "each",
+    max_factors: int = 6,
+) -> "AcceleratorModel": ...
+
+
+@overload
+def create(
+    kind: Literal["mapper"],
     *,
     preset: str | None = None,
     hardware: str | Path | None = None,
@@ -27,38 +43,78 @@ def create(
     objective: "Objective" = "each",
     cache_dir: str | Path | None = None,
     workers: int | None = None,
-) -> "AcceleratorModel | MapperModel":
+) -> "MapperModel": ...
+
+
+@overload
+def create(kind: Literal["device"], **options: Any) -> "DeviceCostModel": ...
+
+
+@overload
+def create(kind: str, **options: Any) -> CostModel: ...
+
+
+def create(kind: str = "accelerator", **options: Any) -> CostModel:
     """Makes a cost model.
 
     Args:
-        kind: ``accelerator`` (analytic).
-        preset: hardware by name.
-        hardware: a hardware file instead, of this package's schema or ZigZag's.
-        mapping: ZigZag's mapping file, with ZigZag's hardware file.
-        objective: what mappings are chosen for, see :class:`~pipeline.cost.accelerator.AcceleratorModel`.
+        kind: ``accelerator`` (analytic), ``mapper`` (ZigZag's search, the reference for it) or ``device``
+            (measured here).
+        options: of an accelerator, and of a mapper: ``preset``, hardware by name, or ``hardware``, a file
+            of this package's schema or ZigZag's, with ``mapping``, ZigZag's mapping file; and
+            ``objective``, what mappings are chosen for. The rest of :class:`AcceleratorModel`'s,
+            :class:`MapperModel`'s and :class:`DeviceCostModel`'s arguments.
 
     Raises:
-        InvalidValueError: an unknown kind.
+        InvalidValueError: an unknown kind or option, or an illegal value.
         HardwareError: hardware that can't be read.
+        MissingExtraError: what the kind needs is not installed.
     """
-    if kind == "mapper":
-        from pipeline.cost.design import load_design
-        from pipeline.cost.mapper import MapperModel
+    factories: dict[str, Callable[[], Callable[..., CostModel]]] = {
+        "accelerator": _accelerator,
+        "mapper": _mapper,
+        "device": _device,
+    }
+    if kind not in factories:
+        raise InvalidValueError(f"there is no cost model {kind!r}; {nearest(kind, KINDS)}")
+    model = factories[kind]()
+    legal = list(inspect.signature(model).parameters)
+    on_design = legal[0] == "design"
+    if on_design:
+        legal = ["preset", "hardware", "mapping", *legal[1:]]
+    for name in options:
+        if name not in legal:
+            raise InvalidValueError(
+                f"the cost model {kind!r} has no {name!r}; {nearest(name, legal)}"
+            )
+    if not on_design:
+        return model(**options)
+    from pipeline.cost.design import load_design
 
-        design = load_design(preset=preset, hardware=hardware, mapping=mapping)
-        return MapperModel(design, objective=objective, cache_dir=cache_dir, workers=workers)
-    if kind == "accelerator":
-        from pipeline.cost.accelerator import AcceleratorModel
-        from pipeline.cost.design import load_design
+    files = {name: options.pop(name, None) for name in ("preset", "hardware", "mapping")}
+    return model(load_design(**files), **options)
 
-        return AcceleratorModel(
-            load_design(preset=preset, hardware=hardware, mapping=mapping), objective=objective
-        )
-    raise InvalidValueError(f"there is no cost model {kind!r}; {nearest(kind, KINDS)}")
+
+def _accelerator() -> "type[AcceleratorModel]":
+    from pipeline.cost.accelerator import AcceleratorModel
+
+    return AcceleratorModel
+
+
+def _mapper() -> "type[MapperModel]":
+    from pipeline.cost.mapper import MapperModel
+
+    return MapperModel
+
+
+def _device() -> "type[DeviceCostModel]":
+    from pipeline.cost.device import DeviceCostModel
+
+    return DeviceCostModel
 
 
 def __getattr__(name: str) -> Any:
-    if name == "CostTable":  # after the models it prices with: the table imports this package
+    if name == "CostTable":  # late: the table stands after the models that it prices with
         from pipeline.cost.table import CostTable
 
         return CostTable

@@ -13,9 +13,9 @@ from itertools import product
 
 import numpy as np
 
-from pipeline.cost.hardware import OPERANDS, Hardware, Operand
-from pipeline.cost.loopnest import IRRELEVANT, LOOPS, Floats, Ints, stages
-from pipeline.cost.nests import EPSILON, Bools, Nests, last_member, next_other, pick
+from pipeline.cost.hardware import LOOPS, OPERANDS, Floats, Hardware, Operand
+from pipeline.cost.loopnest import EPSILON, IRRELEVANT, Ints, stages
+from pipeline.cost.nests import Bools, Nests, last_member, next_other, pick
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def allocate(hardware: Hardware, nests: Nests) -> Allocation:
     top, count = nests.positions - 1, nests.steps.shape[1]
     cut: dict[Operand, Ints] = {operand: np.zeros(count, dtype=np.intp) for operand in OPERANDS}
     ends: dict[Operand, list[Ints]] = {operand: [] for operand in OPERANDS}
-    sizes: dict[Operand, list[Floats]] = {operand: [] for operand in OPERANDS}
+    sizes = {o: [nests.elements(o, units) for units in nests.exact[o][:-1]] for o in OPERANDS}
     fits = np.ones(count, dtype=bool)
     last_reduction = last_member(nests.irrelevant["O"])
     for memory in hardware.memories:
@@ -46,9 +46,8 @@ def allocate(hardware: Hardware, nests: Nests) -> Allocation:
         room = np.full(count, float(memory.size_bits))
         for operand in memory.operands:
             m = len(ends[operand])
-            tile = nests.elements(operand, nests.exact[operand][m])
-            sizes[operand].append(tile)
-            bits = tile * _stored_bits(hardware, nests, operand, m, cut[operand], last_reduction)
+            stored = _stored_bits(hardware, nests, operand, m, cut[operand], last_reduction)
+            bits = sizes[operand][m] * stored
             if memory.double_buffered:
                 partly = np.arange(nests.positions)[:, None] < top
                 bits = np.where(partly & (bits < bits[-1]), 2 * bits, bits)
@@ -56,6 +55,9 @@ def allocate(hardware: Hardware, nests: Nests) -> Allocation:
                 room -= bits[-1]
                 cut[operand] = np.full(count, top)
             else:
+                outer = hardware.levels(operand)[m + 1 :]
+                for further, tile in zip(outer, sizes[operand][m + 1 :], strict=True):
+                    bits = np.where(tile * nests.bits <= further.size_bits, bits, np.inf)
                 choices.append((operand, bits))
         fits &= room >= 0
         fits &= _choose(nests, choices, cut, room)

@@ -1,7 +1,8 @@
 """What an accelerator is made of: the schema of a hardware file, with units in its field names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,10 +17,32 @@ Floats = npt.NDArray[np.float64]
 Operand = Literal["W", "I", "O"]
 OPERANDS: tuple[Operand, ...] = ("O", "W", "I")
 Loop = Literal["B", "G", "K", "C", "OY", "OX", "FY", "FX"]
+LOOPS: tuple[Loop, ...] = ("B", "G", "K", "C", "OY", "OX", "FY", "FX")
 Move = Literal["to_lower", "from_lower", "to_higher", "from_higher"]
-LOOP_NAMES: tuple[Loop, ...] = ("B", "G", "K", "C", "OY", "OX", "FY", "FX")
+READS: tuple[Move, ...] = ("to_lower", "to_higher")
 LevelKind = Literal["registers", "buffers", "global_buffer", "dram"]
 LEVELS: tuple[str, ...] = ("mac", "registers", "buffers", "global_buffer", "dram", "vector")
+
+# Functions of one tensor's elements, batch normalisation's scale and shift among them: what the
+# post-processing unit of an accelerator applies to results on their way out of the array.
+FUSED_OPERATORS = (
+    "native_batch_norm",
+    "_native_batch_norm_legit_no_training",
+    "relu",
+    "relu_",
+    "hardtanh",
+    "hardtanh_",
+    "gelu",
+    "silu",
+    "silu_",
+    "hardswish",
+    "hardswish_",
+    "sigmoid",
+    "mul",  # by a scalar, as attention's scale
+    "div",
+)
+# Functions of two tensors: one is on its way out of the array, the other is read for it.
+JOINED_OPERATORS = ("add", "add_", "sub")
 
 
 class _Strict(BaseModel):
@@ -31,7 +54,7 @@ class Port(_Strict):
 
     Attributes:
         name: unique in its memory.
-        min_bits: the narrowest access: a smaller one costs as much.
+        min_bits: the narrowest access; a smaller one costs as much.
         max_bits: bits a cycle; an access of this width costs the memory's read or write energy.
         moves: what it carries: ``I to_lower`` is inputs read towards the multipliers, ``O from_lower``
             results written from below, ``O to_lower`` partial sums read back.
@@ -46,9 +69,7 @@ class Port(_Strict):
     @classmethod
     def _split_moves(cls, data: Any) -> Any:
         if isinstance(data, Mapping) and isinstance(data.get("moves"), list):
-            moves = [
-                tuple(move.split()) if isinstance(move, str) else move for move in data["moves"]
-            ]
+            moves = [tuple(m.split()) if isinstance(m, str) else m for m in data["moves"]]
             return {**data, "moves": moves}
         return data
 
@@ -69,10 +90,11 @@ class Memory(_Strict):
         level: where its energy is reported.
         size_bits: capacity of one instance.
         read_energy_pj, write_energy_pj: of one access of the port's full width.
-        operands: what it holds.
-        serves: array dimensions that one instance feeds (or collects from); none means one instance a multiplier.
+        operands: what it holds: weights W, inputs I, outputs O.
+        serves: array dimensions that one instance feeds (or collects from); with none there is one
+            instance a multiplier.
         double_buffered: whether a tile must fit twice.
-        ports: at least one for each direction that data takes.
+        ports: one at least for each direction that data takes.
         source: where the numbers come from.
     """
 
@@ -88,24 +110,27 @@ class Memory(_Strict):
     source: str = ""
 
     def port(self, operand: Operand, move: Move) -> Port | None:
-        """The port that carries an operand in a direction; the last one named, where several do."""
+        """The port that carries an operand in a direction; the last one, where several do."""
         found = [port for port in self.ports if (operand, move) in port.moves]
         return found[-1] if found else None
 
 
 class VectorUnit(_Strict):
-    """Does what has no multiply-accumulates: normalisations, activations, additions, pooling, resizing.
+    """Does what has no multiply-accumulates: normalisation, activation, addition, pooling, resizing.
 
     Attributes:
         lanes: operations a cycle.
-        operation_energy_pj: of one operation, registers included.
-        fused: operators (torch's names) applied to results on their way out of the array: no memory traffic.
+        operation_energy_pj: of one operation.
+        fused: operators (torch's names) that cost operations but no memory traffic, because they are
+            applied to results on their way out of the array.
+        joined: operators that read one of two operands, the other being on its way out.
         source: where the numbers come from.
     """
 
     lanes: int = Field(gt=0)
     operation_energy_pj: float = Field(ge=0)
-    fused: tuple[str, ...] = ()
+    fused: tuple[str, ...] = FUSED_OPERATORS
+    joined: tuple[str, ...] = JOINED_OPERATORS
     source: str = ""
 
 
@@ -114,16 +139,18 @@ class Array(_Strict):
 
     Attributes:
         mac_energy_pj: of one 8-bit multiply-accumulate; other widths scale with the square of the bits.
-        dimensions: size of each dimension, innermost first.
+        dimensions: units along each dimension.
         systolic: dimensions that data crosses a unit a cycle, so that results leave late.
-        unrolling: for each dimension, which loops run along it and how far.
+        unrolling: for a dimension, which loops run along it and how far at most.
+        choices: for a dimension without an unrolling, loops of which the best one runs along it.
         source: where the numbers come from.
     """
 
     mac_energy_pj: float = Field(ge=0)
     dimensions: dict[str, int]
     systolic: tuple[str, ...] = ()
-    unrolling: dict[str, dict[Loop, int]]
+    unrolling: dict[str, dict[Loop, int]] = Field(default_factory=dict)
+    choices: dict[str, tuple[Loop, ...]] = Field(default_factory=dict)
     source: str = ""
 
 
@@ -156,24 +183,28 @@ class Hardware(_Strict):
             *((f"memory {memory.name!r}", memory.serves) for memory in self.memories),
             ("array.systolic", self.array.systolic),
             ("array.unrolling", tuple(self.array.unrolling)),
+            ("array.choices", tuple(self.array.choices)),
         ]:
-            for dimension in used:
-                if dimension not in dimensions:
+            for name in used:
+                if name not in dimensions:
                     raise ValueError(
-                        f"{where} names array dimension {dimension!r}; {nearest(dimension, dimensions)}"
+                        f"{where} names the array dimension {name!r}; {nearest(name, dimensions)}"
                     )
+        for name in dimensions:
+            if (name in self.array.unrolling) == bool(self.array.choices.get(name)):
+                raise ValueError(f"array dimension {name!r} needs either unrolling or choices")
         for operand in OPERANDS:
-            if not self.levels(operand):
-                raise ValueError(f"no memory holds operand {operand!r}")
             self._check_ports(operand)
         return self
 
     def _check_ports(self, operand: Operand) -> None:
         levels = self.levels(operand)
-        inner: tuple[Move, ...] = ("from_lower", "to_lower") if operand == "O" else ("to_lower",)
-        outer: tuple[Move, ...] = (
-            ("from_higher", "to_higher") if operand == "O" else ("from_higher",)
-        )
+        if not levels:
+            raise ValueError(f"no memory holds operand {operand!r}")
+        inner: tuple[Move, ...] = ("to_lower",)
+        outer: tuple[Move, ...] = ("from_higher",)
+        if operand == "O":
+            inner, outer = ("from_lower", "to_lower"), ("from_higher", "to_higher")
         for m, memory in enumerate(levels):
             for move in inner + (outer if m < len(levels) - 1 else ()):
                 if memory.port(operand, move) is None:
@@ -192,13 +223,24 @@ class Hardware(_Strict):
         """The last memory: where layers' inputs come from and outputs go to."""
         return self.memories[-1]
 
+    def variants(self) -> Iterator["Hardware"]:
+        """The design with every combination of its choices made; itself if it has none."""
+        sizes, choices = self.array.dimensions, self.array.choices
+        for loops in product(*choices.values()):
+            made = {name: {loop: sizes[name]} for name, loop in zip(choices, loops, strict=True)}
+            array = self.array.model_copy(
+                update={"unrolling": {**self.array.unrolling, **made}, "choices": {}}
+            )
+            yield self.model_copy(update={"array": array})
+
 
 def read_yaml(path: str | Path) -> Any:
     """A YAML file's content; HardwareError names the file and the line."""
     try:
         return yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise HardwareError(f"can't read {path}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise HardwareError(f"can't read {path}: {reason}") from error
     except yaml.YAMLError as error:
         raise HardwareError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
@@ -218,26 +260,25 @@ def parse_hardware(data: Any, *, origin: str) -> Hardware:
     try:
         return Hardware.model_validate(data)
     except ValidationError as error:
-        raise HardwareError(f"{origin}: {_sentence(error, data)}") from error
+        raise HardwareError(f"{origin}: {_sentence(error)}") from error
 
 
-def _sentence(error: ValidationError, data: Mapping[str, Any]) -> str:
+def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        model = _model_at(first["loc"][:-1])
-        return f"there is no field {place!r}; {nearest(first['loc'][-1], model.model_fields)}"
-    value = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
-    return f"field {place!r}: {message}{value}" if place else message
+        fields = _model_at(first["loc"][:-1]).model_fields
+        return f"there is no field {place!r}; {nearest(first['loc'][-1], fields)}"
+    message = first["msg"].removeprefix("Value error, ")
+    got = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r}"
+    return f"field {place!r}: {message}{got}" if place else message
 
 
 def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
-    models: dict[str, type[BaseModel]] = {
+    models: dict[int | str, type[BaseModel]] = {
         "array": Array,
         "memories": Memory,
         "ports": Port,
         "vector_unit": VectorUnit,
     }
-    names = [part for part in location if part in models]
-    return models[str(names[-1])] if names else Hardware
+    return next((models[part] for part in reversed(location) if part in models), Hardware)

@@ -1,7 +1,7 @@
-"""Layers as loop nests: what runs side by side on the array, and in which orders the rest can run in time.
+"""Layers as loop nests: what runs side by side on the array, and in which orders the rest can run.
 
-The loops are split as in LOMA (Symons et al., "LOMA: Fast Auto-Scheduling on DNN Accelerators through
-Loop-Order-based Memory Allocation", AICAS 2021): each loop that is left in time is cut into its prime factors, the
+What is left in time is split as in LOMA (Symons et al., "LOMA: Fast Auto-Scheduling on DNN Accelerators
+through Loop-Order-based Memory Allocation", AICAS 2021): each loop is cut into its prime factors, the
 smallest ones of a loop are merged until few are left, and every order of the factors is a schedule.
 """
 
@@ -13,14 +13,12 @@ from itertools import permutations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.cost.hardware import LOOP_NAMES, Hardware, Loop, Memory, Operand
+from pipeline.cost.hardware import LOOPS, Floats, Hardware, Loop, Memory, Operand
 from pipeline.tracing import Layer
 
-Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
-LOOPS = LOOP_NAMES
-# Loops that select an element of an operand, and loops that don't. What is in neither slides a window over inputs.
+# Loops that select an element of an operand, and loops that don't. Those in neither slide a window.
 RELEVANT: dict[Operand, tuple[Loop, ...]] = {
     "W": ("G", "K", "C", "FY", "FX"),
     "I": ("B", "G", "C"),
@@ -32,42 +30,53 @@ IRRELEVANT: dict[Operand, tuple[Loop, ...]] = {
     "O": ("C", "FY", "FX"),
 }
 MAX_FACTORS = 6  # ZigZag's default loma_lpf_limit: at most 720 orders of a layer's loops
+EPSILON = 1e-9  # relative: sizes are whole numbers, or whole numbers divided and multiplied back
 
 
 @dataclass(frozen=True)
 class Workload:
-    """n layers with multiply-accumulates.
+    """n layers with multiply-accumulates, as a table.
 
     Attributes:
-        sizes: (n, 8) iterations of each of :data:`LOOPS`; channels are per group.
-        stride: (n,).
-        input_height, input_width: (n,) as stored.
-        bits: (n,) of an input, weight or output.
+        table: (n, 12) iterations of each of :data:`~pipeline.cost.hardware.LOOPS` (channels are per
+            group), stride, stored rows and columns of the input, bits of a value.
     """
 
-    sizes: Floats
-    stride: Floats
-    input_height: Floats
-    input_width: Floats
-    bits: Floats
+    table: Floats
 
     @classmethod
     def of(cls, layers: Sequence[Layer]) -> "Workload":
         """The loop bounds of layers, none of them a pass."""
-        table = np.array(
-            [(*loop_sizes(v), v.stride, v.iy, v.ix, v.bits) for v in layers], dtype=np.float64
-        ).reshape(len(layers), len(LOOPS) + 4)
-        n = len(LOOPS)
-        return cls(table[:, :n], table[:, n], table[:, n + 1], table[:, n + 2], table[:, n + 3])
+        rows = [(*loop_sizes(v), v.stride, v.iy, v.ix, v.bits) for v in layers]
+        return cls(np.array(rows, dtype=np.float64).reshape(len(layers), len(LOOPS) + 4))
+
+    @property
+    def sizes(self) -> Floats:
+        """(n, 8) iterations of each loop."""
+        return self.table[:, : len(LOOPS)]
+
+    @property
+    def stride(self) -> Floats:
+        """(n,) of the window, both ways."""
+        return self.table[:, len(LOOPS)]
+
+    @property
+    def stored(self) -> dict[Loop, Floats]:
+        """(n,) rows and columns of the input, named by the loop of outputs along them."""
+        return {"OY": self.table[:, len(LOOPS) + 1], "OX": self.table[:, len(LOOPS) + 2]}
+
+    @property
+    def bits(self) -> Floats:
+        """(n,) of an input, a weight or an output."""
+        return self.table[:, -1]
 
     def take(self, rows: Ints) -> "Workload":
         """Some of the layers."""
-        columns = (self.sizes, self.stride, self.input_height, self.input_width, self.bits)
-        return Workload(*(column[rows] for column in columns))
+        return Workload(self.table[rows])
 
 
 def loop_sizes(layer: Layer) -> tuple[int, ...]:
-    """Iterations of each of :data:`LOOPS`; channels are per group."""
+    """Iterations of each of :data:`~pipeline.cost.hardware.LOOPS`; channels are per group."""
     k, c = layer.k // layer.groups, layer.c // layer.groups
     return layer.b, layer.groups, k, c, layer.oy, layer.ox, layer.fy, layer.fx
 
@@ -79,12 +88,12 @@ def columns(loops: Sequence[Loop]) -> Ints:
 
 @dataclass(frozen=True)
 class Unrolling:
-    """What runs side by side: an array of shape (n, dimensions of the array, 8) each.
+    """What runs side by side, each of shape (n, dimensions of the array, 8).
 
     Attributes:
         planned: units used along each dimension.
-        exact: the same, as a fraction that divides the loop's size by a whole number of steps: the average use, for energy.
-        whole: the same, rounded down, for time.
+        exact: the same as a fraction that cuts the loop into whole steps: the average use, for energy.
+        whole: the same rounded down, for time.
     """
 
     planned: Floats
@@ -97,7 +106,11 @@ class Unrolling:
 
 
 def stages(hardware: Hardware, operand: Operand) -> list[list[int]]:
-    """Array dimensions between an operand's memories: entry m lies below memory m, the last above all of them."""
+    """Array dimensions between an operand's memories.
+
+    Returns:
+        Entry m lies below memory m, the last one above all of them.
+    """
     dimensions = list(hardware.array.dimensions)
     left = list(range(len(dimensions)))
     found = []
@@ -109,37 +122,39 @@ def stages(hardware: Hardware, operand: Operand) -> list[list[int]]:
 
 
 def unroll(hardware: Hardware, work: Workload) -> Unrolling:
-    """Fits the array's unrolling to each layer: a loop shorter than the array leaves multipliers idle.
-
-    Args:
-        hardware: the design.
-        work: n layers.
-    """
-    partial_bits = hardware.partial_bits(work.bits)
-    planned = _limit_to_sizes(hardware, work, partial_bits)
-    _limit_to_capacity(hardware, work, partial_bits, planned)
+    """Fits the array's unrolling to each layer: a loop shorter than the array leaves multipliers idle."""
+    planned = _limit_to_sizes(hardware, work)
+    _limit_to_capacity(hardware, work, planned)
     exact, whole = np.ones_like(planned), np.ones_like(planned)
-    order = [list(hardware.array.dimensions).index(d) for d in hardware.array.unrolling]
-    for position, d in enumerate(order):
-        for loop in next(
-            v for i, v in enumerate(hardware.array.unrolling.values()) if i == position
-        ):
+    names = list(hardware.array.dimensions)
+    order = [names.index(name) for name in hardware.array.unrolling]
+    for position, (name, factors) in enumerate(hardware.array.unrolling.items()):
+        d = names.index(name)
+        for loop in factors:
             column = LOOPS.index(loop)
             size, units = work.sizes[:, column], planned[:, d, column]
-            # a loop on several dimensions: the longest one takes up the remainder
+            # of several dimensions along a loop, the first of the longest takes up its remainder
             widest = np.array(order)[np.argmax(planned[:, order, column], axis=1)] == d
-            for out, whole_units in ((exact, False), (whole, True)):
-                before = np.prod(out[:, order[:position], column], axis=1)
+            for out in (exact, whole):
+                before = out[:, order[:position], column].prod(axis=1)
                 share = size / np.ceil(size / (units * before)) / before
-                out[:, d, column] = np.where(
-                    widest, np.floor(share) if whole_units else share, units
-                )
+                share = np.floor(share) if out is whole else share
+                out[:, d, column] = np.where(widest, share, units)
     return Unrolling(planned, exact, whole)
 
 
-def _limit_to_sizes(hardware: Hardware, work: Workload, partial_bits: Floats) -> Floats:
+def steps_in_time(work: Workload, unrolling: Unrolling) -> Floats:
+    """(n, 8) iterations of each loop that do not run side by side."""
+    steps = work.sizes
+    for d in range(unrolling.exact.shape[1]):
+        steps = np.ceil(steps / unrolling.exact[:, d] - EPSILON)
+    return np.maximum(steps, 1)
+
+
+def _limit_to_sizes(hardware: Hardware, work: Workload) -> Floats:
+    """(n, dimensions, 8) units along each loop, as many as the layer, the array and the ports allow."""
     names = list(hardware.array.dimensions)
-    planned = np.ones((len(work.sizes), len(names), len(LOOPS)))
+    planned = np.ones((len(work.table), len(names), len(LOOPS)))
     for name, factors in hardware.array.unrolling.items():
         d, size = names.index(name), hardware.array.dimensions[name]
         for loop, factor in factors.items():
@@ -147,22 +162,18 @@ def _limit_to_sizes(hardware: Hardware, work: Workload, partial_bits: Floats) ->
             for memory, operand in _inner(hardware):
                 if name in memory.serves and loop not in IRRELEVANT[operand]:
                     port = memory.port(operand, "from_lower" if operand == "O" else "to_lower")
-                    assert port is not None
-                    bits = partial_bits if operand == "O" else work.bits
-                    limit = np.minimum(limit, np.maximum(port.max_bits // bits, 1))
+                    assert port is not None, "checked when the hardware was read"
+                    elements = port.max_bits // _bits(hardware, work, operand)
+                    limit = np.minimum(limit, np.maximum(elements, 1))
             planned[:, d, LOOPS.index(loop)] = limit
         for loop in factors:  # too much for the dimension: the loops named first give way
-            over = planned[:, d].prod(axis=1) > size
-            planned[over, d, LOOPS.index(loop)] = 1
+            planned[planned[:, d].prod(axis=1) > size, d, LOOPS.index(loop)] = 1
     for d in reversed(range(len(names))):  # too much for a loop: the outer dimensions give way
-        over = planned.prod(axis=1) > work.sizes
-        planned[:, d][over] = 1
+        planned[:, d][planned.prod(axis=1) > work.sizes] = 1
     return planned
 
 
-def _limit_to_capacity(
-    hardware: Hardware, work: Workload, partial_bits: Floats, planned: Floats
-) -> None:
+def _limit_to_capacity(hardware: Hardware, work: Workload, planned: Floats) -> None:
     """Shrinks ``planned`` where an innermost memory can't hold what one step brings."""
     names = list(hardware.array.dimensions)
     for memory, operand in _inner(hardware):
@@ -175,7 +186,7 @@ def _limit_to_capacity(
         if not entries:
             continue
         d, column = np.array(entries).T
-        room = memory.size_bits / (partial_bits if operand == "O" else work.bits)
+        room = memory.size_bits / _bits(hardware, work, operand)
         while True:
             units = planned[:, d, column]
             over = np.flatnonzero((units.prod(axis=1) > room) & (units.max(axis=1) > 1))
@@ -183,6 +194,10 @@ def _limit_to_capacity(
                 break
             largest = units[over].argmax(axis=1)
             planned[over, d[largest], column[largest]] -= 1
+
+
+def _bits(hardware: Hardware, work: Workload, operand: Operand) -> Floats:
+    return hardware.partial_bits(work.bits) if operand == "O" else work.bits
 
 
 def _inner(hardware: Hardware) -> list[tuple[Memory, Operand]]:
@@ -197,11 +212,11 @@ def _inner(hardware: Hardware) -> list[tuple[Memory, Operand]]:
 
 @dataclass(frozen=True)
 class Schedules:
-    """All orders of the loops left in time, for layers that have the same number of them.
+    """All orders of the loops left in time, for layers that have the same number of factors.
 
     Attributes:
         rows: (n,) which layers.
-        loops: (n, f) the loop that each factor belongs to, a column of :data:`LOOPS`.
+        loops: (n, f) the loop that each factor belongs to, a column.
         factors: (n, f) iterations.
         orders: (p, f) permutations: which factor is innermost, next, … outermost.
     """
@@ -221,10 +236,10 @@ def schedules(steps: Floats, *, max_factors: int, max_cells: int) -> Iterator[Sc
         max_cells: about how many (layer, order) pairs a batch holds.
     """
     loops, factors, counts = _split(steps, max_factors)
+    places = np.arange(loops.shape[1])
     same = np.zeros(loops.shape, dtype=bool)
     same[:, 1:] = (loops[:, 1:] == loops[:, :-1]) & (factors[:, 1:] == factors[:, :-1])
-    same &= np.arange(loops.shape[1]) < counts[:, None]
-    pattern = same @ (1 << np.arange(loops.shape[1]))
+    pattern = (same & (places < counts[:, None])) @ (1 << places)
     for count, code in np.unique(np.stack([counts, pattern], axis=1), axis=0).tolist():
         orders = _orders(count, code)
         members = np.flatnonzero((counts == count) & (pattern == code))
@@ -235,46 +250,53 @@ def schedules(steps: Floats, *, max_factors: int, max_cells: int) -> Iterator[Sc
 
 
 def _split(steps: Floats, max_factors: int) -> tuple[Ints, Floats, Ints]:
-    """Prime factors, the smallest of the loop that has most merged until few are left: (n, f) twice and (n,)."""
-    factors = _prime_factors(steps)  # (n, 8, f) ascending, inf beyond the last
+    """Factors of each layer's loops, few enough.
+
+    Returns:
+        (n, f) the loop of each factor; (n, f) factors, by loop and rising; (n,) how many.
+    """
+    factors = _prime_factors(steps)  # (n, 8, f), rising, infinite beyond the last
     counts = np.isfinite(factors).sum(axis=2)
     none = counts.sum(axis=1) == 0
     factors[none, 0, 0], counts[none, 0] = 1, 1
     allowed = np.maximum(max_factors, (counts > 0).sum(axis=1))
     while len(over := np.flatnonzero(counts.sum(axis=1) > allowed)):
-        longest = counts[over].argmax(axis=1)
-        chosen = factors[over, longest]
+        most = counts[over].argmax(axis=1)
+        chosen = factors[over, most]
         chosen[:, 1] *= chosen[:, 0]
         chosen[:, 0] = np.inf
-        factors[over, longest] = np.sort(chosen, axis=1)
-        counts[over, longest] -= 1
-    n, width = len(steps), factors.shape[2]
-    flat = factors.reshape(n, -1)
-    order = np.argsort(~np.isfinite(flat), axis=1, kind="stable")
+        factors[over, most] = np.sort(chosen, axis=1)
+        counts[over, most] -= 1
+    flat = factors.reshape(len(steps), -1)
     total = counts.sum(axis=1)
-    order = order[:, : total.max(initial=1)]
-    return order // width, np.take_along_axis(flat, order, axis=1), total
+    order = np.argsort(~np.isfinite(flat), axis=1, kind="stable")[:, : total.max(initial=1)]
+    return order // factors.shape[2], np.take_along_axis(flat, order, axis=1), total
 
 
 def _prime_factors(steps: Floats) -> Floats:
+    """(n, 8, f) rising prime factors of each number, infinite beyond the last; f is at least 2."""
     values, inverse = np.unique(steps.astype(np.int64), return_inverse=True)
-    left, found = values.copy(), []
-    p = 2
-    while p * p <= left.max(initial=1):
-        while (divides := left % p == 0).any():
-            found.append(np.where(divides, float(p), np.inf))
-            left = np.where(divides, left // p, left)
-        p += 1
-    found.append(np.where(left > 1, left.astype(np.float64), np.inf))
+    left, found, prime = values.copy(), [], 2
+    while prime * prime <= left.max(initial=1):
+        while (divides := left % prime == 0).any():
+            found.append(np.where(divides, float(prime), np.inf))
+            left = np.where(divides, left // prime, left)
+        prime += 1
+    found += [np.where(left > 1, left.astype(np.float64), np.inf)]
+    found += [np.full(len(values), np.inf)] * 2
     table = np.sort(np.stack(found, axis=1), axis=1)
-    width = max(2, int(np.isfinite(table).sum(axis=1).max()))
-    table = np.pad(table, ((0, 0), (0, 2)), constant_values=np.inf)[:, :width]
-    return table[inverse.reshape(steps.shape)]
+    width = max(2, int(np.isfinite(table).sum(axis=1).max(initial=0)))
+    return table[inverse.reshape(steps.shape), :width]
 
 
 @lru_cache(maxsize=256)
 def _orders(count: int, pattern: int) -> Ints:
-    """Permutations of ``count`` factors, those of equal factors once: bit i of ``pattern``: factor i equals i - 1."""
+    """Permutations of ``count`` factors, equal ones in rising order only.
+
+    Args:
+        count: factors.
+        pattern: bit i is set where factor i equals factor i - 1.
+    """
     orders = np.array(list(permutations(range(count))), dtype=np.intp)
     places = np.argsort(orders, axis=1)
     keep = np.ones(len(orders), dtype=bool)

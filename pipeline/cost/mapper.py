@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cost.accelerator import MJ_PER_PJ, OBJECTIVES, Objective
+from pipeline.cost.accelerator import Objective, check_objective
 from pipeline.cost.hardware import Hardware
 from pipeline.cost.model import Costs, LayerCostModel
-from pipeline.cost.passes import price_passes
+from pipeline.cost.passes import MJ_PER_PJ, price_passes
 from pipeline.cost.zigzag_format import zigzag_accelerator, zigzag_mapping, zigzag_workload
-from pipeline.errors import HardwareError, InvalidValueError, MissingExtraError, nearest
+from pipeline.errors import HardwareError, InvalidValueError, MissingExtraError
 from pipeline.tracing import Layer
 
 
@@ -47,8 +47,7 @@ class MapperModel(LayerCostModel):
         cache_dir: str | Path | None = None,
         workers: int | None = None,
     ) -> None:
-        if objective not in OBJECTIVES:
-            raise InvalidValueError(f"there is no objective {objective!r}; {nearest(objective, OBJECTIVES)}")
+        check_objective(objective)
         if workers is not None and workers < 1:
             raise InvalidValueError(f"workers must be at least 1, got {workers}")
         try:
@@ -60,7 +59,9 @@ class MapperModel(LayerCostModel):
         self.design = design
         self.objective = objective
         self.workers = workers or os.cpu_count() or 1
-        root = Path(cache_dir) if cache_dir is not None else Path.home() / ".cache/paretopath/mapper"
+        root = (
+            Path(cache_dir) if cache_dir is not None else Path.home() / ".cache/paretopath/mapper"
+        )
         described = json.dumps([zigzag_accelerator(design), zigzag_mapping(design), self.version])
         digest = hashlib.sha256(described.encode()).hexdigest()[:12]
         self.cache = root / f"{design.name}-{digest}"
@@ -78,7 +79,9 @@ class MapperModel(LayerCostModel):
         """
         found = self._found([layer for layer in layers if not layer.is_pass])
         table = np.zeros((len(layers), 3))
-        by_energy, by_latency = ("energy", "latency") if self.objective == "each" else (self.objective,) * 2
+        by_energy, by_latency = (
+            ("energy", "latency") if self.objective == "each" else (self.objective,) * 2
+        )
         for i, layer in enumerate(layers):
             if not layer.is_pass:
                 result = found[_shape(layer)]
@@ -100,7 +103,9 @@ class MapperModel(LayerCostModel):
         for shape in shapes:
             found[shape] = json.loads(self._file(shape).read_text())
             if "error" in found[shape]:
-                raise HardwareError(f"ZigZag can't map {shape} on {self.design.name}: {found[shape]['error']}")
+                raise HardwareError(
+                    f"ZigZag can't map {shape} on {self.design.name}: {found[shape]['error']}"
+                )
         return found
 
     def _file(self, shape: Layer) -> Path:
@@ -114,13 +119,19 @@ class MapperModel(LayerCostModel):
         if not shapes:
             return
         self.cache.mkdir(parents=True, exist_ok=True)
-        job = {"accelerator": zigzag_accelerator(self.design), "mapping": zigzag_mapping(self.design)}
+        job = {
+            "accelerator": zigzag_accelerator(self.design),
+            "mapping": zigzag_mapping(self.design),
+        }
         count = min(self.workers, len(shapes))
         with tempfile.TemporaryDirectory() as folder:
             processes = []
             for i in range(count):
                 entries = [
-                    {"workload": zigzag_workload(shape, self.design), "file": str(self._file(shape).resolve())}
+                    {
+                        "workload": zigzag_workload(shape, self.design),
+                        "file": str(self._file(shape).resolve()),
+                    }
                     for shape in shapes[i::count]
                 ]
                 path = Path(folder, f"{i}.json")

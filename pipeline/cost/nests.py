@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.cost.hardware import OPERANDS, Hardware, Loop, Operand
+from pipeline.cost.hardware import LOOPS, OPERANDS, Floats, Hardware, Loop, Operand
 from pipeline.cost.loopnest import (
+    EPSILON,
     IRRELEVANT,
-    LOOPS,
     RELEVANT,
-    Floats,
     Ints,
     Schedules,
     Unrolling,
@@ -21,8 +20,6 @@ from pipeline.cost.loopnest import (
 )
 
 Bools = npt.NDArray[np.bool_]
-# Relative: sizes are whole numbers, or whole numbers divided and multiplied back.
-EPSILON = 1e-9
 _WINDOWS: tuple[tuple[Loop, Loop], ...] = (("OY", "FY"), ("OX", "FX"))
 
 
@@ -45,7 +42,7 @@ class Nests:
         exact, whole: for each operand and stage, (n, 8) units side by side up to it, see
             :class:`~pipeline.cost.loopnest.Unrolling`.
         planned: (n, dimensions) units used along each dimension of the array.
-        reducing: (n, 8) loops that are longer than one.
+        looping: (n, 8) whether a loop is longer than one.
     """
 
     layers: int
@@ -67,11 +64,19 @@ class Nests:
     def build(
         cls, hardware: Hardware, work: Workload, unrolling: Unrolling, schedule: Schedules
     ) -> "Nests":
-        """Lays out all orders of some layers; ``work`` and ``unrolling`` are of the schedule's rows."""
+        """Lays out all orders of some layers.
+
+        Args:
+            hardware: the design.
+            work, unrolling: of the schedule's rows.
+            schedule: the orders.
+        """
         n, p = len(schedule.rows), len(schedule.orders)
         order = schedule.orders.T  # (f, p)
 
-        def laid_out(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:  # (n, f) to (f, N)
+        def laid_out(
+            values: npt.NDArray[np.generic],
+        ) -> npt.NDArray[np.generic]:  # (n, f) to (f, N)
             return values.T[order].transpose(0, 2, 1).reshape(len(order), n * p)
 
         def below(loops: Sequence[Loop]) -> Floats:
@@ -81,7 +86,9 @@ class Nests:
             return out
 
         def within(loops: Sequence[Loop]) -> Bools:
-            members: Bools = np.asarray(laid_out(np.isin(schedule.loops, columns(loops))), dtype=bool)
+            members: Bools = np.asarray(
+                laid_out(np.isin(schedule.loops, columns(loops))), dtype=bool
+            )
             return members
 
         def cells(column: Floats) -> Floats:
@@ -97,9 +104,13 @@ class Nests:
             bits=cells(work.bits),
             partial_bits=cells(hardware.partial_bits(work.bits)),
             stride=cells(work.stride),
-            stored={"OY": cells(work.input_height), "OX": cells(work.input_width)},
-            exact={operand: _cumulative(hardware, unrolling.exact, operand) for operand in OPERANDS},
-            whole={operand: _cumulative(hardware, unrolling.whole, operand) for operand in OPERANDS},
+            stored={loop: cells(rows) for loop, rows in work.stored.items()},
+            exact={
+                operand: _cumulative(hardware, unrolling.exact, operand) for operand in OPERANDS
+            },
+            whole={
+                operand: _cumulative(hardware, unrolling.whole, operand) for operand in OPERANDS
+            },
             planned=unrolling.planned.prod(axis=2),
             looping=work.sizes > 1,
         )

@@ -1,7 +1,8 @@
 """What has no multiply-accumulates: priced on a vector unit, with what it reads and writes.
 
-An operator that the hardware applies to results on their way out of the array (``vector_unit.fused``) costs its operations
-alone. Any other one streams its elements in from the outermost memory over the next one, and back.
+Operators that the hardware applies to results on their way out of the array cost their operations alone
+(``vector_unit.fused``), or also the reading of a second operand (``vector_unit.joined``: a residual
+addition). Any other one streams its elements in from the outermost memory over the next one, and back.
 """
 
 from collections.abc import Sequence
@@ -9,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.cost.hardware import LEVELS, Hardware, Move, Operand
-from pipeline.cost.loopnest import Floats
+from pipeline.cost.hardware import LEVELS, READS, Floats, Hardware, Move, Operand
 from pipeline.cost.model import Costs
 from pipeline.tracing import Layer
 
@@ -39,11 +39,14 @@ def price_passes(design: Hardware, layers: Sequence[Layer]) -> LevelCosts:
     """
     unit = design.vector_unit
     bits = np.array([layer.bits for layer in layers], dtype=np.float64)
-    fused = np.array([layer.operator in unit.fused for layer in layers], dtype=bool)
     operations = np.array([layer.operations for layer in layers], dtype=np.float64)
+    fused = np.array([layer.operator in unit.fused for layer in layers], dtype=bool)
+    joined = np.array([layer.operator in unit.joined for layer in layers], dtype=bool)
+    reads = np.array([layer.reads for layer in layers], dtype=np.float64)
+    writes = np.array([layer.writes for layer in layers], dtype=np.float64)
     moved: dict[Operand, Floats] = {
-        "I": np.where(fused, 0, [layer.reads for layer in layers]) * bits,
-        "O": np.where(fused, 0, [layer.writes for layer in layers]) * bits,
+        "I": np.where(fused, 0, np.where(joined, np.ceil(reads / 2), reads)) * bits,
+        "O": np.where(fused | joined, 0, writes) * bits,
     }
     energy = {level: np.zeros(len(layers)) for level in LEVELS}
     energy["vector"] = operations * unit.operation_energy_pj * MJ_PER_PJ
@@ -58,8 +61,7 @@ def price_passes(design: Hardware, layers: Sequence[Layer]) -> LevelCosts:
                 port = memory.port(operand, move)
                 assert port is not None
                 accesses = np.ceil(amount / port.max_bits)
-                reading = move in ("to_lower", "to_higher")
-                each = memory.read_energy_pj if reading else memory.write_energy_pj
+                each = memory.read_energy_pj if move in READS else memory.write_energy_pj
                 energy[memory.level] = energy[memory.level] + accesses * each * MJ_PER_PJ
                 key = (memory.name, port.name)
                 busy[key] = busy.get(key, np.zeros(len(layers))) + accesses

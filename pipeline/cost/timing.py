@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.cost.allocation import Allocation
-from pipeline.cost.hardware import OPERANDS, Hardware, Move, Operand, Port
-from pipeline.cost.loopnest import Floats
-from pipeline.cost.nests import EPSILON, Bools, Nests, outermost_run
+from pipeline.cost.hardware import OPERANDS, Floats, Hardware, Move, Operand, Port
+from pipeline.cost.loopnest import EPSILON
+from pipeline.cost.nests import Bools, Nests, outermost_run
 from pipeline.cost.traffic import OperandTraffic, Transfer
 
 Key = tuple[Operand, int, Move]
@@ -172,7 +172,9 @@ def _loading(
     full = [t.cycles for t in group]
     room = []
     for transfer, length in zip(group, full, strict=True):
-        least = np.ceil(whole[transfer.operand].tiles[1] * whole[transfer.operand].bits[1] / port.max_bits)
+        least = np.ceil(
+            whole[transfer.operand].tiles[1] * whole[transfer.operand].bits[1] / port.max_bits
+        )
         room.append(np.where(transfer.count == 1, np.maximum(0, length - least), 0))
     left = _spread(full, room, spare, [t.count == 1 for t in group])
     shared = _serves_both_inputs(port)

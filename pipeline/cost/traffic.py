@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 
 from pipeline.cost.allocation import Allocation
-from pipeline.cost.hardware import Hardware, Memory, Move, Operand, Port
-from pipeline.cost.loopnest import IRRELEVANT, Floats, Ints, columns
-from pipeline.cost.nests import EPSILON, Bools, Nests, last_member, outermost_run, pick
+from pipeline.cost.hardware import Floats, Hardware, Memory, Move, Operand, Port
+from pipeline.cost.loopnest import EPSILON, IRRELEVANT, Ints, columns
+from pipeline.cost.nests import Bools, Nests, last_member, outermost_run, pick
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class OperandTraffic:
     instances: list[Floats]
 
 
-def follow(nests: Nests, allocation: Allocation, operand: Operand, *, whole: bool) -> OperandTraffic:
+def follow(
+    nests: Nests, allocation: Allocation, operand: Operand, *, whole: bool
+) -> OperandTraffic:
     """Sizes, periods and spread of one operand at each of its memories.
 
     Args:
@@ -92,7 +94,9 @@ def follow(nests: Nests, allocation: Allocation, operand: Operand, *, whole: boo
     units = (nests.whole if whole else nests.exact)[operand]
     ones = np.ones(nests.steps.shape[1])
     if whole:
-        tiles = [np.rint(nests.elements(operand, u, end)) for u, end in zip(units, ends, strict=False)]
+        tiles = [
+            np.rint(nests.elements(operand, u, end)) for u, end in zip(units, ends, strict=False)
+        ]
     else:
         tiles = allocation.tiles[operand]
     first = ones

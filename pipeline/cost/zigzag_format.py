@@ -1,10 +1,9 @@
-"""Reads ZigZag's own accelerator and mapping files (zigzag-dse 3.x) into this package's schema; needs no ZigZag."""
+"""ZigZag's own accelerator, mapping and workload formats (zigzag-dse 3), read and written without it."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from pipeline.cost.hardware import LOOP_NAMES, Hardware, Port, parse_hardware, read_yaml
+from pipeline.cost.hardware import LOOPS, Hardware, Port, parse_hardware
 from pipeline.cost.loopnest import loop_sizes
 from pipeline.errors import HardwareError, nearest
 from pipeline.tracing import Layer
@@ -15,44 +14,40 @@ MOVES = {"fh": "from_higher", "tl": "to_lower", "fl": "from_lower", "th": "to_hi
 LINKS = {"O": "O", "W": "I2", "I": "I1"}
 
 
-def read_zigzag(hardware: str | Path, mapping: str | Path) -> Hardware:
-    """An accelerator from ZigZag's hardware and mapping YAML.
-
-    The mapping's entry ``Conv`` is used, else ``default``. What ZigZag's files don't say is set so: 1 GHz; partial sums have
-    twice a value's bits, as in ZigZag's own workloads; the vector unit has a lane for each unit of the array's longest dimension,
-    and an operation takes the energy of a multiply-accumulate.
-
-    Raises:
-        HardwareError: what can't be read, with file and field.
-    """
-    return parse_zigzag(
-        read_yaml(hardware), read_yaml(mapping), origin=str(hardware), mapping_origin=str(mapping)
-    )
-
-
 def is_zigzag(data: Any) -> bool:
     """Whether a hardware file's content is in ZigZag's format."""
     return isinstance(data, dict) and "operational_array" in data
 
 
 def parse_zigzag(data: Any, mapping: Any, *, origin: str, mapping_origin: str) -> Hardware:
-    """Like :func:`read_zigzag`, from the files' contents."""
+    """An accelerator from the contents of ZigZag's hardware and mapping files.
+
+    The mapping's entry ``Conv`` is used, else ``default``. What ZigZag's files don't say is set so:
+    1 GHz; partial sums have twice a value's bits, as in ZigZag's own workloads; the vector unit has a
+    lane for each unit of the array's longest dimension, and an operation takes the energy of a
+    multiply-accumulate.
+
+    Args:
+        data, mapping: as read from YAML.
+        origin, mapping_origin: the files' names, for errors.
+
+    Raises:
+        HardwareError: what can't be read, with file and field.
+    """
     array = _field(data, "operational_array", origin)
-    if array.get("is_imc"):
-        raise HardwareError(
-            f"{origin}: in-memory-computing arrays (operational_array.is_imc) are not modelled"
-        )
     where = f"{origin}: operational_array"
-    dimensions = dict(
-        zip(_field(array, "dimensions", where), _field(array, "sizes", where), strict=False)
-    )
+    if isinstance(array, Mapping) and array.get("is_imc"):
+        raise HardwareError(f"{where}.is_imc: in-memory-computing arrays are not modelled")
+    names, sizes = _field(array, "dimensions", where), _field(array, "sizes", where)
+    if len(names) != len(sizes):
+        raise HardwareError(f"{where} needs a size for each dimension, got {names} and {sizes}")
+    dimensions = dict(zip(names, sizes, strict=True))
     entry = _entry(mapping, mapping_origin)
     links = {
         memory: operand for operand, memory in entry.get("memory_operand_links", LINKS).items()
     }
     memories = _field(data, "memories", origin)
     energy = _field(array, "unit_energy", where)
-    names = list(memories)
     return parse_hardware(
         {
             "name": _field(data, "name", origin),
@@ -62,14 +57,13 @@ def parse_zigzag(data: Any, mapping: Any, *, origin: str, mapping_origin: str) -
                 "mac_energy_pj": energy,
                 "dimensions": dimensions,
                 "systolic": array.get("systolic_dimensions") or [],
-                "unrolling": _unrolling(entry, mapping_origin, dimensions),
+                **_unrolling(entry, mapping_origin, dimensions),
             },
             "memories": [
-                _memory(name, memories[name], links, outermost=name == names[-1], origin=origin)
-                for name in names
+                _memory(name, memory, links, outermost=name == list(memories)[-1], origin=origin)
+                for name, memory in memories.items()
             ],
-            "vector_unit": {"lanes": max(dimensions.values()), "operation_energy_pj": energy},
-            "source": f"ZigZag design {data['name']}",
+            "vector_unit": {"lanes": max(sizes), "operation_energy_pj": energy},
         },
         origin=origin,
     )
@@ -79,64 +73,61 @@ def _field(data: Any, name: str, where: str) -> Any:
     if not isinstance(data, Mapping):
         raise HardwareError(f"{where} must hold a mapping of fields, got {type(data).__name__}")
     if name not in data:
-        raise HardwareError(
-            f"{where} lacks the field {name!r}; it has {', '.join(map(str, data)) or 'none'}"
-        )
+        has = ", ".join(map(str, data)) or "none"
+        raise HardwareError(f"{where} lacks the field {name!r}; it has {has}")
     return data[name]
 
 
 def _entry(mapping: Any, origin: str) -> Mapping[str, Any]:
-    entries = (
-        {entry.get("name"): entry for entry in mapping or [] if isinstance(entry, Mapping)}
-        if isinstance(mapping, list)
-        else {}
-    )
+    listed = mapping if isinstance(mapping, list) else []
+    entries = {entry.get("name"): entry for entry in listed if isinstance(entry, Mapping)}
     found = entries.get("Conv", entries.get("default"))
     if found is None:
         raise HardwareError(
-            f"{origin} must be a list with an entry named 'default', it has {list(entries)}"
+            f"{origin} must be a list with an entry named 'default'; it has {list(entries)}"
         )
     if found.get("temporal_ordering"):
         raise HardwareError(
-            f"{origin}: a fixed temporal_ordering is not supported; all orders are tried"
+            f"{origin}: a fixed temporal_ordering is not supported, since every order is tried"
         )
     return found
 
 
 def _unrolling(
     entry: Mapping[str, Any], origin: str, dimensions: Mapping[str, int]
-) -> dict[str, dict[str, int]]:
+) -> dict[str, dict[str, Any]]:
+    """The array's ``unrolling`` and, for dimensions that the mapping leaves open, its ``choices``."""
     spatial = entry.get("spatial_mapping") or {}
-    missing = [name for name in dimensions if name not in spatial]
-    if missing:
-        raise HardwareError(
-            f"{origin}: spatial_mapping must say what each array dimension runs, but {', '.join(missing)} is missing"
-        )
-    out: dict[str, dict[str, int]] = {}
+    hints = entry.get("spatial_mapping_hint") or {}
+    unrolling: dict[str, Any] = {}
     for name, factors in spatial.items():
+        place = f"{origin}: spatial_mapping"
         if name not in dimensions:
-            raise HardwareError(
-                f"{origin}: spatial_mapping names {name!r}; {nearest(name, dimensions)}"
-            )
-        out[name] = {}
+            raise HardwareError(f"{place} names {name!r}; {nearest(name, dimensions)}")
+        unrolling[name] = {}
         for factor in factors:
-            loop, _, size = str(factor).partition(",")
-            if loop not in LOOP_NAMES or not size.strip().isdigit():
+            loop, _, size = str(factor).replace(" ", "").partition(",")
+            if loop not in LOOPS or not size.isdigit():
                 raise HardwareError(
-                    f"{origin}: spatial_mapping.{name} must hold entries like 'K, 32', got {factor!r}; "
-                    f"{nearest(loop, LOOP_NAMES)}"
+                    f"{place}.{name} must hold entries like 'K, 32' over a convolution's loops, "
+                    f"got {factor!r}; {nearest(loop, LOOPS)}"
                 )
-            out[name][loop] = int(size)
-    return out
+            unrolling[name][loop] = int(size)
+    return {
+        "unrolling": unrolling,
+        "choices": {name: hints.get(name, LOOPS) for name in dimensions if name not in spatial},
+    }
 
 
 def _memory(
     name: str, memory: Any, links: Mapping[str, str], *, outermost: bool, origin: str
 ) -> dict[str, Any]:
     where = f"{origin}: memories.{name}"
+    if not isinstance(memory, Mapping):
+        raise HardwareError(f"{where} must hold a mapping of fields, got {type(memory).__name__}")
     if memory.get("auto_cost_extraction"):
         raise HardwareError(
-            f"{where}.auto_cost_extraction needs CACTI, which is not supported: give r_cost and w_cost"
+            f"{where}.auto_cost_extraction needs CACTI, which is not there: give r_cost and w_cost"
         )
     size = _field(memory, "size", where)
     ports = []
@@ -147,7 +138,8 @@ def _memory(
             operand, _, move = str(allocation).replace(" ", "").partition(",")
             if operand not in links or move not in MOVES:
                 raise HardwareError(
-                    f"{place}.allocation must hold entries like 'I1, tl', got {allocation!r}; {nearest(move, MOVES)}"
+                    f"{place}.allocation must hold entries like 'I1, tl', got {allocation!r}; "
+                    f"{nearest(move, MOVES)}"
                 )
             moves.append(f"{links[operand]} {MOVES[move]}")
         ports.append(
@@ -218,12 +210,20 @@ def zigzag_mapping(design: Hardware) -> list[dict[str, Any]]:
         numbered[name]: [f"{loop}, {factor}" for loop, factor in factors.items()]
         for name, factors in design.array.unrolling.items()
     }
-    return [{"name": "default", "spatial_mapping": spatial, "memory_operand_links": dict(LINKS)}]
+    hints = {numbered[name]: list(loops) for name, loops in design.array.choices.items()}
+    return [
+        {
+            "name": "default",
+            "spatial_mapping": spatial,
+            "spatial_mapping_hint": hints,
+            "memory_operand_links": dict(LINKS),
+        }
+    ]
 
 
 def zigzag_workload(layer: Layer, design: Hardware) -> dict[str, Any]:
     """A layer in ZigZag's workload format."""
-    sizes = dict(zip(LOOP_NAMES, loop_sizes(layer), strict=True))
+    sizes = dict(zip(LOOPS, loop_sizes(layer), strict=True))
     group = "[g]" if layer.groups > 1 else ""
     if layer.groups == 1:
         del sizes["G"]

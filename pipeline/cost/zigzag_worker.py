@@ -40,8 +40,12 @@ def main(arguments: Sequence[str]) -> int:
             if Path(entry["file"]).exists():
                 continue
             try:
-                result: Mapping[str, Any] = map_layer(str(accelerator), str(mapping), entry["workload"])
-            except Exception as error:  # whatever ZigZag raises: the caller tells the user which layer
+                result: Mapping[str, Any] = map_layer(
+                    str(accelerator), str(mapping), entry["workload"]
+                )
+            except (
+                Exception
+            ) as error:  # whatever ZigZag raises: the caller tells the user which layer
                 result = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
             write_atomically(entry["file"], json.dumps(result))
     return 0
@@ -88,10 +92,18 @@ def map_layer(accelerator: str, mapping: str, workload: Mapping[str, Any]) -> di
     best: dict[str, tuple[tuple[float, float], dict[str, float]]] = {}
     for evaluation, _ in first.run():
         energy, cycles = float(evaluation.energy_total), float(evaluation.latency_total2)
-        keys = {"energy": (energy, cycles), "latency": (cycles, energy), "edp": (energy * cycles, energy)}
+        keys = {
+            "energy": (energy, cycles),
+            "latency": (cycles, energy),
+            "edp": (energy * cycles, energy),
+        }
         for objective, key in keys.items():
             if objective not in best or key < best[objective][0]:
-                found = {"energy_pj": energy, "cycles": cycles, "dram_bytes": _outermost_bytes(evaluation)}
+                found = {
+                    "energy_pj": energy,
+                    "cycles": cycles,
+                    "dram_bytes": _outermost_bytes(evaluation),
+                }
                 best[objective] = (key, found)
     return {objective: found for objective, (_, found) in best.items()}
 
