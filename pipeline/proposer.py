@@ -1,19 +1,31 @@
-"""Proposers: from what was evaluated, the paths to evaluate next."""
+"""Proposals from a model of accuracy: the paths that promise most hypervolume, by exact cost."""
 
+import heapq
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
-from optuna.trial import TrialState, create_trial
+import numpy.typing as npt
 
-from pipeline.candidates import Floats, Problem, fresh, random_paths, repair
-from pipeline.errors import InvalidValueError, nearest
-from pipeline.paths import ABSENT, IndexMatrix
+from pipeline.candidates import Floats, Problem, random_paths
+from pipeline.evolution import Archive, evolve
+from pipeline.paths import IndexMatrix
+from pipeline.surrogate import (
+    AccuracyModel,
+    Encoding,
+    Hyperparameters,
+    Measurements,
+    fit_hyperparameters,
+)
 
-SAMPLERS = ("nsga2", "tpe", "gp", "random")
+_FIRST_MODEL = 24  # paths, the first ones included, before a model is trusted to propose
+_REFIT = 1.4  # hyperparameters are fitted anew whenever there is so many times more data
+_MAX_MEASURED = 1000  # points that the model rests on: those nearest to the front
+_EVALUATIONS = 60_000  # of the model, for each generation
+_BINS = 1000  # of cost, in each of which the best path is kept
+_OPTIMISM = (0.0, 0.5, 1.0, 2.0, 4.0)  # standard deviations, in turn while too few are promising
+_MARGIN = 1.1  # the hypervolume's reference cost over the largest cost that matters
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,16 @@ class History:
     def __len__(self) -> int:
         return len(self.matrix)
 
+    def first(self, count: int) -> "History":
+        """The first trials alone."""
+        return History(
+            self.matrix[:count], self.accuracy[:count], self.error[:count], self.cost[:count]
+        )
+
+    def where(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> "History":
+        """Some of the trials, by mask or index."""
+        return History(self.matrix[rows], self.accuracy[rows], self.error[rows], self.cost[rows])
+
 
 class Proposer(Protocol):
     """Chooses the next generation."""
@@ -54,8 +76,12 @@ class Proposer(Protocol):
         ...
 
 
-class RandomProposer:
-    """Uniform over each decision's values.
+class ModelProposer:
+    """Learns accuracy from what was evaluated and searches that model with the exact cost.
+
+    Each generation, the model is conditioned on what was measured, a genetic search finds its best
+    path of every cost, and those that add most to the hypervolume, one after the other, are
+    proposed.
 
     Args:
         problem: what is searched.
@@ -63,94 +89,130 @@ class RandomProposer:
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
+        self._encoding = Encoding(problem.space, problem.cost_of)
+        self._fitted: tuple[int, Hyperparameters] | None = None
 
     def propose(self, history: History, count: int, rng: np.random.Generator) -> IndexMatrix:
         """See :class:`Proposer`."""
-        return random_paths(self._problem, history.matrix, count, rng)
+        measured = history.where(np.isfinite(history.accuracy))
+        if len(measured) < _FIRST_MODEL or not len(self._encoding):
+            return random_paths(self._problem, history.matrix, count, rng)
+        hyper = self._hyperparameters(measured)
+        near = measured.where(_nearest_to_front(measured, _MAX_MEASURED))
+        model = AccuracyModel(self._encoding, self._measurements(near), hyper)
+        archive = evolve(
+            self._problem, model.mean, history.matrix, rng, evaluations=_EVALUATIONS, bins=_BINS
+        )
+        candidates = archive.take(np.flatnonzero(archive.is_new))
+        chosen = self._choose(measured, candidates, model, count)
+        seen = np.concatenate([history.matrix, chosen])
+        return np.concatenate([chosen, random_paths(self._problem, seen, count - len(chosen), rng)])
+
+    def _hyperparameters(self, measured: History) -> Hyperparameters:
+        """Those of the first so many trials, a number that grows in steps: the same on resuming."""
+        size = _FIRST_MODEL
+        while size * _REFIT <= len(measured):
+            size = int(size * _REFIT)
+        if self._fitted is None or self._fitted[0] != size:
+            first = measured.first(size)
+            rng = np.random.default_rng(size)
+            hyper = fit_hyperparameters(self._encoding, self._measurements(first), rng)
+            self._fitted = (size, hyper)
+        return self._fitted[1]
+
+    def _measurements(self, history: History) -> Measurements:
+        return Measurements.of(self._encoding, history.matrix, history.accuracy, history.error)
+
+    def _choose(
+        self, measured: History, candidates: Archive, model: AccuracyModel, count: int
+    ) -> IndexMatrix:
+        """The candidates that add most hypervolume, with rising optimism while they are too few."""
+        within = measured.where(self._problem.fits(measured.matrix))
+        # a noisy accuracy that came out well is not a front yet: there, what the model makes of it
+        noisy = bool((within.error > 0).any())
+        level = model.mean(within.matrix) if noisy else within.accuracy
+        front = Staircase(within.cost, level, np.concatenate([within.cost, candidates.cost]).max())
+        deviation = model.deviation(candidates.matrix)
+        chosen: list[int] = []
+        for optimism in _OPTIMISM:
+            value = candidates.value + optimism * deviation
+            value[chosen] = -np.inf
+            chosen += front.climb(candidates.cost, value, count - len(chosen))
+        return candidates.matrix[chosen]
 
 
-class OptunaProposer:
-    """One of Optuna's samplers, asked on a study in memory that mirrors the record.
-
-    Every decision is asked, also those that do not matter on a path, so that all trials have the
-    same parameters (samplers fall back to chance where they differ); in the mirror those stand at
-    their fullest value. What is asked is repaired where it misses a budget, and asked again where
-    it was seen; none of that reaches the record.
+class Staircase:
+    """The best accuracy for every cost, and what hypervolume a path would add to it.
 
     Args:
-        problem: what is searched.
-        sampler: ``nsga2``, ``tpe`` or ``gp``.
+        cost: (n,) of evaluated paths.
+        value: (n,) their accuracies.
+        largest: the largest cost that matters.
     """
 
-    def __init__(self, problem: Problem, sampler: str) -> None:
-        self._problem = problem
-        self._sampler = sampler
-        self._study = optuna.create_study(directions=["maximize", "minimize"])
-        self._told = 0
-        decisions = problem.space.decisions
-        self._distributions: dict[str, BaseDistribution] = {
-            d.name: CategoricalDistribution(d.distinct) for d in decisions
-        }
-        self._sizes = np.array([len(d.values) for d in decisions])
+    def __init__(self, cost: Floats, value: Floats, largest: float) -> None:
+        order = np.lexsort((-value, cost))
+        best = np.maximum.accumulate(value[order])
+        rises = np.concatenate([[True], best[1:] > best[:-1]])
+        self._cost: list[float] = cost[order][rises].tolist()
+        self._value: list[float] = best[rises].tolist()
+        self._end = _MARGIN * largest
+        spread = self._value[-1] - self._value[0]
+        self._floor = self._value[0] - (_MARGIN - 1) * spread
 
-    def propose(self, history: History, count: int, rng: np.random.Generator) -> IndexMatrix:
-        """See :class:`Proposer`."""
-        self._study.sampler = _create_sampler(self._sampler, int(rng.integers(2**31)))
-        for number in range(self._told, len(history)):
-            if np.isfinite(history.accuracy[number]):
-                self._tell(history, number)
-        self._told = len(history)
-        found = history.matrix[:0]
-        for _ in range(4):
-            rows = np.stack([self._ask() for _ in range(count - len(found))])
-            rows = repair(self._problem, self._problem.space.canonical_encoded(rows), rng)
-            seen = np.concatenate([history.matrix, found])
-            found = np.concatenate([found, fresh(self._problem, rows, seen)])
-            if len(found) == count:
-                return found
-        seen = np.concatenate([history.matrix, found])
-        rest = random_paths(self._problem, seen, count - len(found), rng)
-        return np.concatenate([found, rest])
+    def gain(self, cost: float, value: float) -> float:
+        """The area that a path adds between the staircase, the reference cost and the floor."""
+        step = bisect_right(self._cost, cost)
+        level = self._value[step - 1] if step else self._floor
+        area = 0.0
+        while level < value:
+            end = self._cost[step] if step < len(self._cost) else self._end
+            area += (value - level) * (end - cost)
+            if step == len(self._cost):
+                break
+            cost, level = end, self._value[step]
+            step += 1
+        return area
 
-    def _ask(self) -> IndexMatrix:
-        trial = self._study.ask(self._distributions)
-        self._study.tell(trial, state=TrialState.FAIL)  # samplers ignore failed trials
-        decisions = self._problem.space.decisions
-        return np.array([d.index(trial.params[d.name]) for d in decisions], dtype=np.int16)
-
-    def _tell(self, history: History, number: int) -> None:
-        """Adds a finished trial; for a genetic sampler, so that it knows its generation."""
-        row = np.where(history.matrix[number] == ABSENT, self._sizes - 1, history.matrix[number])
-        decisions = self._problem.space.decisions
-        params = {d.name: d.values[i] for d, i in zip(decisions, row.tolist(), strict=True)}
-        values = [float(history.accuracy[number]), float(history.cost[number])]
-        if self._sampler != "nsga2":
-            self._study.add_trial(
-                create_trial(params=params, distributions=self._distributions, values=values)
-            )
+    def add(self, cost: float, value: float) -> None:
+        """Raises the staircase by a path."""
+        start = bisect_left(self._cost, cost)
+        if start and self._value[start - 1] >= value:
             return
-        self._study.enqueue_trial(params)
-        trial = self._study.ask(self._distributions)
-        _ = trial.relative_params  # numbers the trial's generation, which enqueueing alone does not
-        self._study.tell(trial, values)
+        end = start
+        while end < len(self._cost) and self._value[end] <= value:
+            end += 1
+        if start < len(self._cost) and self._cost[start] == cost and end == start:
+            return
+        self._cost[start:end] = [cost]
+        self._value[start:end] = [value]
+
+    def climb(self, cost: Floats, value: Floats, count: int) -> list[int]:
+        """Adds up to ``count`` of the paths, the one of greatest gain each time; their indices.
+
+        Gains only shrink as the staircase rises, so most of them need not be computed anew ("lazy
+        greedy": Minoux, 1978).
+        """
+        costs, values = cost.tolist(), value.tolist()
+        gains = [self.gain(c, v) for c, v in zip(costs, values, strict=True)]
+        queue = [(-gain, i, 0) for i, gain in enumerate(gains)]
+        heapq.heapify(queue)
+        chosen: list[int] = []
+        while queue and len(chosen) < count:
+            gain, i, known = heapq.heappop(queue)
+            if gain >= 0:
+                break
+            if known == len(chosen):
+                chosen.append(i)
+                self.add(costs[i], values[i])
+            else:
+                heapq.heappush(queue, (-self.gain(costs[i], values[i]), i, len(chosen)))
+        return chosen
 
 
-def create_proposer(sampler: str, problem: Problem) -> Proposer:
-    """The proposer of that name.
-
-    Raises:
-        InvalidValueError: there is none.
-    """
-    if sampler == "random":
-        return RandomProposer(problem)
-    if sampler in ("nsga2", "tpe", "gp"):
-        return OptunaProposer(problem, sampler)
-    raise InvalidValueError(f"there is no sampler {sampler!r}; {nearest(sampler, SAMPLERS)}")
-
-
-def _create_sampler(name: str, seed: int) -> BaseSampler:
-    if name == "nsga2":
-        return NSGAIISampler(seed=seed)
-    if name == "tpe":
-        return TPESampler(seed=seed)
-    return GPSampler(seed=seed)
+def _nearest_to_front(history: History, count: int) -> npt.NDArray[np.intp]:
+    """The ``count`` trials least short of the best accuracy at no more than their cost."""
+    order = np.lexsort((-history.accuracy, history.cost))
+    short = np.empty(len(history))
+    short[order] = np.maximum.accumulate(history.accuracy[order]) - history.accuracy[order]
+    return np.sort(np.argsort(short, kind="stable")[:count])

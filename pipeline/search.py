@@ -13,8 +13,9 @@ import optuna
 from pipeline.candidates import Pricer, Problem, starting_paths
 from pipeline.errors import InvalidValueError, nearest
 from pipeline.paths import ExecutionPath, IndexMatrix, SearchSpace
-from pipeline.proposer import SAMPLERS, History, create_proposer
+from pipeline.proposer import History
 from pipeline.record import Evaluated, Record, evaluated, load_study
+from pipeline.samplers import SAMPLERS, create_proposer
 from pipeline.storage import exclusive, open_storage
 from pipeline.tasks.task import Score
 
@@ -52,7 +53,7 @@ class SearchSettings:
         trials: how many paths to evaluate, failed ones counted, those of an interrupted search too.
         seed: the same seed gives the same trials, also when killed and resumed, or continued with
             more trials.
-        sampler: ``nsga2``, ``tpe``,
+        sampler: ``model`` (accuracy model searched with the exact cost), ``nsga2``, ``tpe``,
             ``gp``, ``random``.
         generation: how many paths are proposed together; None lets it grow with what is known.
         cost: the second objective: ``energy_mj``, ``latency_ms``, ``macs`` …
@@ -65,7 +66,7 @@ class SearchSettings:
 
     trials: int
     seed: int = 0
-    sampler: str = "nsga2"
+    sampler: str = "model"
     generation: int | None = None
     cost: str = "energy_mj"
     budgets: Mapping[str, float] = field(default_factory=dict)
@@ -189,9 +190,14 @@ class Planner:
         """The generation that holds a trial number, as a half-open range."""
         begin, end = 0, len(self._first)
         while end <= number:
-            size = self._settings.generation or min(max(end // 4, 8), 50)
+            size = self._settings.generation or _growing(end)
             begin, end = end, end + size
         return begin, end
+
+
+def _growing(known: int) -> int:
+    """How many paths to propose at once when so many are known: about an eighth, later less."""
+    return max(8, min(known // 8, max(64, known // 16)))
 
 
 def _run(
@@ -200,7 +206,7 @@ def _run(
     trials: int,
     on_progress: Callable[[SearchProgress], None] | None,
 ) -> None:
-    """Evaluates every unfinished trial; results are kept as they come, also when interrupted."""
+    """Evaluates the unfinished trials; results are kept as they come, also when interrupted."""
     numbers = list(record.unfinished)
     if not numbers:
         return
