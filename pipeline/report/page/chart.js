@@ -129,6 +129,24 @@ function fullSeries(run, r) {
   };
 }
 
+/**
+ * Invisible dots over all of `traces`, which answer the pointer in their place. Where dots overlap plotly takes the
+ * smallest and of equals the last, so that a trial would hide the front's dot that it lies under.
+ */
+function targetSeries(traces) {
+  const all = (name) => traces.flatMap((trace) => trace[name]);
+  return {
+    type: "scatter",
+    mode: "markers",
+    x: all("x"),
+    y: all("y"),
+    customdata: all("customdata"),
+    hovertemplate: all("hovertemplate"),
+    marker: { size: 6, opacity: 0 },
+    showlegend: false,
+  };
+}
+
 /** Rings with letters around what is compared. */
 function pinSeries() {
   const records = compared().map((record, i) => ({ record, letter: "AB"[i] }))
@@ -235,17 +253,13 @@ function frontLayout() {
 }
 
 function renderChart() {
-  const traces = [];
-  DATA.runs.forEach((run, r) => {
-    if (STATE.showTrials && STATE.split === "validation") traces.push(trialSeries(run));
-  });
-  DATA.runs.forEach((run, r) => {
-    traces.push(frontSeries(run, r));
+  const trials = STATE.showTrials && STATE.split === "validation" ? DATA.runs.map(trialSeries) : [];
+  const found = DATA.runs.flatMap((run, r) => {
     const modes = new Set([...run.points, run.full].flatMap((point) => Object.keys(point.retrained)));
-    for (const mode of modes) traces.push(retrainedSeries(run, r, mode));
-    traces.push(fullSeries(run, r));
+    return [frontSeries(run, r), ...[...modes].map((mode) => retrainedSeries(run, r, mode)), fullSeries(run, r)];
   });
-  traces.push(pinSeries());
+  const still = found.map((trace) => ({ ...trace, hovertemplate: null, hoverinfo: "skip" }));
+  const traces = [...trials, ...still, targetSeries(found), pinSeries()];
   const plot = byId("front-chart");
   const first = !plot.data;
   Plotly.react(plot, traces.filter((trace) => trace.x.length), frontLayout(), PLOT_OPTIONS);
