@@ -1,44 +1,41 @@
-"""The jobs of a run: base weights, search, retraining, evaluation. Each goes on where it was interrupted."""
+"""The jobs of a run: base weights, search, retraining, evaluation. Each resumes.
+
+Lightning and torch-pruning are imported by the jobs that need them: they take seconds, and most commands don't.
+"""
 
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from pipeline.data import SplitName
 from pipeline.elastic import ElasticModel
 from pipeline.errors import InvalidValueError, RunDirectoryError
 from pipeline.evaluate import score_model
+from pipeline.events import EpochListener
 from pipeline.files import write_atomically
 from pipeline.front import Front, Point, Retrained, TrialRecord, select
-from pipeline.importance import sort_channels
 from pipeline.paths import ExecutionPath
 from pipeline.recipe import RetrainSettings
 from pipeline.report import ReportRun, UnitCost, write_report
-from pipeline.retrain import (
-    Epoch,
-    EpochReport,
-    SeparateTraining,
-    SharedTraining,
-    exit_paths,
-    fit,
-)
 from pipeline.run import Run, environment
 from pipeline.search import SearchProgress, SearchSettings, search
 from pipeline.tasks.registry import create_task
 from pipeline.tasks.task import Score
 from pipeline.weights import load_into, write_state
 
-Listener = Callable[[Epoch], None]
-SCORED: tuple[SplitName, SplitName] = ("validation", "test")
+if TYPE_CHECKING:
+    from pipeline.data import SplitName
+    from pipeline.retrain import EpochReport
+
+SCORED: tuple["SplitName", "SplitName"] = ("validation", "test")
 
 
-def prepare_weights(run: Run, *, on_epoch: Listener | None = None) -> None:
+def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
     """Makes the elastic weights of a run, unless it has them: loaded, or trained; then sorted by importance.
 
     Training runs the full path and, where there are exits, the fullest path to each of them.
@@ -49,6 +46,9 @@ def prepare_weights(run: Run, *, on_epoch: Listener | None = None) -> None:
     """
     if run.weights_file.is_file():
         return
+    from pipeline.importance import sort_channels
+    from pipeline.retrain import SharedTraining, exit_paths, fit
+
     settings = run.recipe.train
     torch.manual_seed(settings.seed)
     model = run.space.build(run.recipe.weights)
@@ -205,7 +205,9 @@ def plan_retraining(run: Run, *, selection: str, mode: str) -> list[RetrainJob]:
     return [RetrainJob(run.directory, mode, (path,)) for path in paths]
 
 
-def retrain(run: Run, job: RetrainJob, *, on_epoch: Listener | None = None) -> list[PathResult]:
+def retrain(
+    run: Run, job: RetrainJob, *, on_epoch: EpochListener | None = None
+) -> list[PathResult]:
     """Runs a job, or returns what it left if it was finished with the same settings before.
 
     Returns:
@@ -277,8 +279,8 @@ def evaluate_run(run: Run, path_ids: Sequence[str] = ()) -> list[dict[str, Any]]
     for point in points:
         if "separate" in point.retrained:
             module = load_separate(run, point.path)
-            scores = {split: _score_plain(run, module, split) for split in SCORED}
-            rows.append({"id": point.id, "weights": "separate", **scores})
+            row: dict[str, Any] = {"id": point.id, "weights": "separate"}
+            rows.append(row | {split: _score_plain(run, module, split) for split in SCORED})
     return rows
 
 
@@ -291,8 +293,14 @@ def load_separate(run: Run, path: ExecutionPath) -> nn.Module:
 
 
 def _train_shared(
-    run: Run, job: RetrainJob, settings: RetrainSettings, folder: Path, on_epoch: Listener | None
+    run: Run,
+    job: RetrainJob,
+    settings: RetrainSettings,
+    folder: Path,
+    on_epoch: EpochListener | None,
 ) -> list[PathResult]:
+    from pipeline.retrain import SharedTraining, fit
+
     model = run.load_model()
     paths = list(dict.fromkeys([*job.paths, run.space.full]))
     task = create_task(run.recipe.task, training=settings)
@@ -311,8 +319,14 @@ def _train_shared(
 
 
 def _train_separate(
-    run: Run, job: RetrainJob, settings: RetrainSettings, folder: Path, on_epoch: Listener | None
+    run: Run,
+    job: RetrainJob,
+    settings: RetrainSettings,
+    folder: Path,
+    on_epoch: EpochListener | None,
 ) -> list[PathResult]:
+    from pipeline.retrain import EpochReport, SeparateTraining, fit
+
     (path,) = job.paths
     teacher = run.load_model()
     student = teacher.extract(path)
@@ -332,10 +346,11 @@ def _train_separate(
 
 
 def _report(
-    run: Run, model: ElasticModel, paths: Sequence[ExecutionPath], on_epoch: Listener | None
-) -> EpochReport | None:
+    run: Run, model: ElasticModel, paths: Sequence[ExecutionPath], on_epoch: EpochListener | None
+) -> "EpochReport | None":
     if on_epoch is None:
         return None
+    from pipeline.retrain import EpochReport
 
     def validate() -> Mapping[str, float]:
         scores = run.evaluator(model, "validation")(paths)
@@ -356,7 +371,7 @@ def _score_elastic(
     ]
 
 
-def _score_plain(run: Run, module: nn.Module, split: SplitName) -> Score:
+def _score_plain(run: Run, module: nn.Module, split: "SplitName") -> Score:
     return score_model(module, run.data.loader(split), run.task, device=run.device)
 
 

@@ -6,7 +6,6 @@ some others, and the full path's output teaches the rest. The steps' common pref
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +16,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from pipeline.elastic import ElasticModel
 from pipeline.evaluate import PrefixTree
+from pipeline.events import Epoch, EpochListener
 from pipeline.paths import ExecutionPath, Value
 from pipeline.recipe import TrainSettings
 from pipeline.tasks.task import Task
 
 Batch = tuple[Tensor, Any]
 LAST = "last"  # the name of the checkpoint from which a training goes on
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """How far a training is.
-
-    Attributes:
-        number: epochs finished, from 1.
-        of: epochs asked for.
-        loss: mean training loss of the epoch.
-        metrics: validation accuracy by path id, where it was measured.
-    """
-
-    number: int
-    of: int
-    loss: float
-    metrics: Mapping[str, float]
 
 
 class _Training(pl.LightningModule):
@@ -181,7 +164,7 @@ class EpochReport(pl.Callback):
 
     def __init__(
         self,
-        listener: Callable[[Epoch], None],
+        listener: EpochListener,
         *,
         validate: Callable[[], Mapping[str, float]] | None = None,
         every: int = 10,

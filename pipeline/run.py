@@ -9,14 +9,13 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from optuna.trial import TrialState
 
-from pipeline.cost import CostTable
+from pipeline.cost import CostModel, CostTable
 from pipeline.cost import create as create_cost_model
-from pipeline.data import DataSplits, SplitName, load_data
 from pipeline.elastic import ElasticModel, ElasticSpace
 from pipeline.errors import InvalidPathError, RunDirectoryError
 from pipeline.evaluate import Evaluator
@@ -29,6 +28,9 @@ from pipeline.registry import create_space
 from pipeline.tasks.registry import create_task
 from pipeline.tasks.task import Task
 from pipeline.weights import load_into
+
+if TYPE_CHECKING:
+    from pipeline.data import DataSplits, SplitName
 
 # What a resumed run may change: none of it makes a finished trial wrong.
 CHANGEABLE = ("name", "retrain", "tracking", "launch")
@@ -130,6 +132,7 @@ class Run:
     def table(self) -> CostTable:
         """The costs of its paths."""
         hardware = self.recipe.hardware
+        cost_model: CostModel
         if hardware.model == "device":
             cost_model = create_cost_model("device", device=hardware.device or str(self.device))
         else:
@@ -142,8 +145,10 @@ class Run:
         return CostTable(self.space, cost_model)
 
     @cached_property
-    def data(self) -> DataSplits:
+    def data(self) -> "DataSplits":
         """Its images; RecipeError if the recipe has none."""
+        from pipeline.data import load_data  # imports torchvision, which takes seconds
+
         return load_data(self.recipe.data_for("this"), input_shape=self.space.input_shape)
 
     @cached_property
@@ -157,7 +162,7 @@ class Run:
         load_into(model, weights or self.weights_file)
         return model.to(self.device)
 
-    def evaluator(self, model: ElasticModel, split: SplitName) -> Evaluator:
+    def evaluator(self, model: ElasticModel, split: "SplitName") -> Evaluator:
         """Scores paths of a model on ``validation`` or ``test``."""
         loader = self.data.loader(split)
         return Evaluator(model, loader, self.task, device=self.device)

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from pipeline.events import Epoch
 from pipeline.front import Front, Point
 from pipeline.paths import ExecutionPath
-from pipeline.retrain import Epoch
 from pipeline.search import SearchProgress
 
 PLAIN_SECONDS = 5.0  # between lines where the output is not a terminal

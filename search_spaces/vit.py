@@ -14,7 +14,16 @@ from timm.layers import Attention, Mlp
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from pipeline.elastic import ChannelGroup, Choice, ElasticLinear, ElasticSpace, State, Unit, fill
+from pipeline.elastic import (
+    ChannelGroup,
+    Choice,
+    ElasticLinear,
+    ElasticSpace,
+    Reader,
+    State,
+    Unit,
+    fill,
+)
 from pipeline.errors import InvalidValueError, nearest
 from pipeline.paths import Condition, Decision
 from pipeline.weights import load_reference
@@ -222,7 +231,7 @@ class VitBlock(Unit):
     def extract(self, choice: Choice) -> nn.Module:
         heads, hidden = self._widths(choice)
         width = heads * self.head_dim
-        block = copy.deepcopy(self.block)
+        block: nn.Module = copy.deepcopy(self.block)
         attn, mlp = block.attn, block.mlp
         narrow = self.block.attn.qkv.narrow(attn.qkv.in_features, 3 * width)
         attn.qkv = _reorder_rows(narrow, (heads, 3, self.head_dim))
@@ -235,8 +244,13 @@ class VitBlock(Unit):
     def channel_groups(self) -> list[ChannelGroup]:
         hidden = self.block.mlp.fc1.out_features
         return [
-            ChannelGroup("attn.qkv", shape=(3, self.num_heads, self.head_dim), axis=1),
-            ChannelGroup("mlp.fc1", shape=(hidden,), axis=0),
+            ChannelGroup(
+                "attn.qkv",
+                shape=(3, self.num_heads, self.head_dim),
+                axis=1,
+                readers=(Reader("block.attn.proj"),),
+            ),
+            ChannelGroup("mlp.fc1", shape=(hidden,), readers=(Reader("block.mlp.fc2"),)),
         ]
 
     @torch.no_grad()
@@ -262,7 +276,8 @@ def _reorder_rows(linear: nn.Linear, shape: tuple[int, int, int]) -> nn.Linear:
     """A copy whose output channels (a, b, c) are stored as (b, a, c)."""
 
     def reordered(tensor: Tensor) -> Tensor:
-        return tensor.detach().unflatten(0, shape).transpose(0, 1).flatten(0, 2)
+        moved: Tensor = tensor.detach().unflatten(0, shape).transpose(0, 1).flatten(0, 2)
+        return moved
 
     bias = reordered(linear.bias) if linear.bias is not None else None
     plain = nn.Linear(linear.in_features, linear.out_features, bias=bias is not None, device="meta")
@@ -271,7 +286,9 @@ def _reorder_rows(linear: nn.Linear, shape: tuple[int, int, int]) -> nn.Linear:
 
 def _without(vit: VisionTransformer, *parts: str) -> VisionTransformer:
     """A copy of a transformer with some of its parts replaced by identities; those parts are not copied."""
-    memo = {id(getattr(vit, part)): nn.Identity() for part in parts if getattr(vit, part) is not None}
+    memo = {
+        id(getattr(vit, part)): nn.Identity() for part in parts if getattr(vit, part) is not None
+    }
     memo |= {id(vit.blocks): nn.Identity()}
     return copy.deepcopy(vit, memo)  # type: ignore[arg-type]
 
@@ -315,5 +332,7 @@ def _checked(name: str, values: Sequence[Any], low: float, high: float) -> tuple
     """Sorted distinct values; the fullest one must be the whole, so that the full path is the model itself."""
     legal = _within(name, values, low, high)
     if not legal or legal[0] <= 0 or legal[-1] != high:
-        raise InvalidValueError(f"{name} must be above 0 and include {high}, but got {list(values)}")
+        raise InvalidValueError(
+            f"{name} must be above 0 and include {high}, but got {list(values)}"
+        )
     return legal
