@@ -117,6 +117,9 @@ def front(
     select: Annotated[
         str, typer.Option(help="all, knee, budget=70%, budget=12.5mJ, count=4 or id=ID.")
     ] = "all",
+    rescore: Annotated[
+        str | None, typer.Option(help="Price the paths anew, with `mapper` (ZigZag) or `device`.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report here.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the paths as a table here.")] = None,
     as_json: Json = False,
@@ -127,17 +130,21 @@ def front(
     from pipeline.run import Run
 
     out, _ = terminal.consoles()
-    opened = Run.open(run)
+    opened = Run.open(run, device="cpu")
     found = opened.front()
     points = select_points(found, select)
     if html:
         jobs.save_report(opened, html)
     if csv:
         found.save_csv(csv, points)
+    rescored = jobs.rescore(opened, points, rescore) if rescore else None
     if as_json:
-        _print_json(_front_json(found, points))
+        extra = {"rescored": rescored.to_json()} if rescored else {}
+        _print_json({**_front_json(found, points), **extra})
         return
     out.print(terminal.front_table(found, points))
+    if rescored:
+        out.print(terminal.rescored_table(rescored))
     if len(points) == 1:
         out.print(f"\n{points[0].id}: {terminal.describe(points[0].path, found.full.path)}")
 
@@ -198,6 +205,43 @@ def evaluate(
         _print_json({"scores": [{**row, **{s: asdict(row[s]) for s in splits}} for row in rows]})
         return
     out.print(terminal.score_table(rows))
+
+
+@app.command(epilog="Example: paretopath measure runs/digits_vit --batch-size 16")
+def measure(
+    run: RunDir,
+    select: Annotated[str, typer.Option(help="As for `front`.")] = "all",
+    batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 1,
+    threads: Annotated[int | None, typer.Option(help="Of the CPU; torch's own by default.")] = None,
+    rounds: Annotated[int, typer.Option(help="How often each path's turn comes.", min=1)] = 10,
+    html: Annotated[Path | None, typer.Option(help="Draw the comparison into this file.")] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Measure paths of the front on this machine, beside what was predicted."""
+    from pipeline import jobs, terminal
+    from pipeline.measure import write_html
+    from pipeline.run import Run
+
+    out, err = terminal.consoles()
+    opened = Run.open(run, device=device)
+    with terminal.Progressing(err, "measuring") as bar:
+        comparison = jobs.measure_run(
+            opened,
+            selection=select,
+            batch_size=batch_size,
+            threads=threads,
+            rounds=rounds,
+            on_turn=lambda done, total: bar.update(done, total, ""),
+        )
+    if html:
+        write_html(html, comparison)
+    if as_json:
+        _print_json(comparison.to_json())
+        return
+    out.print(f"Measured on {comparison.hardware}, {batch_size} image(s) at once; for one image:")
+    for table in terminal.measurement_tables(comparison):
+        out.print(table)
 
 
 def _front_json(front: Any, points: Sequence[Any]) -> dict[str, Any]:

@@ -231,7 +231,7 @@ class VitBlock(Unit):
     def extract(self, choice: Choice) -> nn.Module:
         heads, hidden = self._widths(choice)
         width = heads * self.head_dim
-        block: nn.Module = copy.deepcopy(self.block)
+        block = copy.deepcopy(self.block)
         attn, mlp = block.attn, block.mlp
         narrow = self.block.attn.qkv.narrow(attn.qkv.in_features, 3 * width)
         attn.qkv = _reorder_rows(narrow, (heads, 3, self.head_dim))
@@ -239,7 +239,8 @@ class VitBlock(Unit):
         attn.num_heads, attn.attn_dim = heads, width
         mlp.fc1 = self.block.mlp.fc1.narrow(mlp.fc1.in_features, hidden)
         mlp.fc2 = self.block.mlp.fc2.narrow(hidden, mlp.fc2.out_features)
-        return block
+        plain: nn.Module = block
+        return plain
 
     def channel_groups(self) -> list[ChannelGroup]:
         hidden = self.block.mlp.fc1.out_features
