@@ -14,7 +14,7 @@ NeurIPS 2022).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,6 @@ Operands = tuple[Tensor, Tensor | None]
 
 RIDGE = 1e-4
 """Ridge of the normal equations, as a share of the inputs' mean variance."""
-
-
-def prefixes(kept: Sequence[int], segments: Sequence[int]) -> Tensor:
-    """Indices of the first ``kept[i]`` channels of each segment of a concatenation, ascending."""
-    starts = [sum(segments[:i]) for i in range(len(segments))]
-    return torch.cat([torch.arange(a, a + k) for a, k in zip(starts, kept, strict=True)])
 
 
 class Derived:
@@ -77,72 +71,99 @@ class Compensation(nn.Module):
     Args:
         mean: (K,) of the layer's inputs.
         covariance: (K, K) of the layer's inputs.
+        segments: the channels of each part of the input, which is their concatenation; narrower
+            inputs are a prefix of each.
         ridge: added to the variances, as a share of their mean.
     """
 
     mean: Tensor
     covariance: Tensor
 
-    def __init__(self, mean: Tensor, covariance: Tensor, *, ridge: float = RIDGE) -> None:
+    def __init__(
+        self, mean: Tensor, covariance: Tensor, *, segments: Sequence[int], ridge: float = RIDGE
+    ) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("covariance", covariance)
+        self.segments = tuple(segments)
         self.ridge = ridge
         self._reconstructions = Derived()
         self._solutions = Derived()
 
-    def reconstruction(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """The best linear estimate of all inputs from some.
-
-        Args:
-            kept: (k,) indices.
-
-        Returns:
-            R (K, k) and the offset (K,): x is about R x[kept] + offset. Exact for the kept ones.
-        """
-        key = tuple(kept.tolist())
-        made = self._reconstructions.get(
-            key, (self.mean, self.covariance), lambda: self._reconstruct(kept.to(self.mean.device))
-        )
-        return made[0], made[1]
-
-    def _reconstruct(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        covariance = self.covariance.double()
-        ridge = self.ridge * covariance.diagonal().mean()
-        dropped = torch.ones(len(covariance), dtype=torch.bool, device=kept.device)
-        dropped[kept] = False
-        within = covariance[kept][:, kept]
-        within.diagonal().add_(ridge)
-        r = torch.zeros(len(covariance), len(kept), dtype=torch.float64, device=kept.device)
-        r[kept, torch.arange(len(kept), device=kept.device)] = 1.0
-        r[dropped] = torch.cholesky_solve(
-            covariance[kept][:, dropped], torch.linalg.cholesky(within)
-        ).T
-        mean = self.mean.double()
-        offset = mean - r @ mean[kept]
-        return r.to(self.mean.dtype), offset.to(self.mean.dtype)
-
-    def solve(self, weight: Tensor, bias: Tensor | None, kept: Tensor) -> Operands:
+    def solve(self, weight: Tensor, bias: Tensor | None, kept: tuple[int, ...]) -> Operands:
         """The re-solved weight (outputs, k, …) and bias (outputs,) of a layer.
 
         Args:
             weight: (outputs, K) of a linear layer or (outputs, K, FY, FX) of a convolution.
             bias: (outputs,) or None.
-            kept: (k,) indices of the inputs that are kept.
+            kept: the channels of each segment that the input has; k together.
         """
-        sources = (weight,) if bias is None else (weight, bias)
-        made = self._solutions.get(
-            tuple(kept.tolist()), sources, lambda: self._solve(weight, bias, kept)
+        sources = [weight] if bias is None else [weight, bias]
+        made = self._solutions.get(kept, sources, lambda: self._solve(weight, bias, kept))
+        return made[0], made[1]
+
+    def _solve(
+        self, weight: Tensor, bias: Tensor | None, kept: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor]:
+        r, offset = self.reconstruction(kept)
+        if weight.ndim == 2:
+            solved, shift = weight @ r, weight @ offset
+        else:  # a filter's taps sum up inside the image; at its padded rim the shift is too large
+            solved = torch.einsum("okyx,ks->osyx", weight, r).contiguous()
+            shift = weight.sum((2, 3)) @ offset
+        return solved, shift if bias is None else bias + shift
+
+    def reconstruction(self, kept: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The best linear estimate of all inputs from those kept.
+
+        Args:
+            kept: the channels of each segment that are kept; k together.
+
+        Returns:
+            R (K, k) and the offset (K,): x is about R x_S + offset. Exact for the kept ones.
+        """
+        made = self._reconstructions.get(
+            kept, (self.mean, self.covariance), lambda: self._reconstruct(kept)
         )
         return made[0], made[1]
 
-    def _solve(self, weight: Tensor, bias: Tensor | None, kept: Tensor) -> tuple[Tensor, Tensor]:
-        r, offset = self.reconstruction(kept)
-        if weight.ndim == 2:
-            shift = weight @ offset
-            return weight @ r, shift if bias is None else bias + shift
-        shift = (
-            weight.sum((2, 3)) @ offset
-        )  # inside the image; at its padded rim the offset is less
-        solved = torch.einsum("okyx,ks->osyx", weight, r).contiguous()
-        return solved, shift if bias is None else bias + shift
+    def _reconstruct(self, kept: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        covariance, mean = self.covariance.double(), self.mean.double()
+        is_kept = torch.cat(
+            [torch.arange(n) < k for n, k in zip(self.segments, kept, strict=True)]
+        ).to(mean.device)
+        within = covariance[is_kept][:, is_kept]
+        within.diagonal().add_(self.ridge * covariance.diagonal().mean())
+        r = torch.zeros(len(mean), sum(kept), dtype=torch.float64, device=mean.device)
+        r[is_kept] = torch.eye(sum(kept), dtype=torch.float64, device=mean.device)
+        across = covariance[is_kept][:, ~is_kept]
+        r[~is_kept] = torch.cholesky_solve(across, torch.linalg.cholesky(within)).T
+        offset = mean - r @ mean[is_kept]
+        return r.to(self.mean.dtype), offset.to(self.mean.dtype)
+
+
+def compensate(layer: nn.Module, compensation: Compensation | None) -> None:
+    """Gives an elastic layer what its narrower forms re-solve their weights from; None takes it."""
+    layer.add_module("compensation", compensation)
+
+
+def compensation_of(layer: nn.Module) -> Compensation | None:
+    """What :func:`compensate` gave a layer."""
+    found = layer._modules.get("compensation")
+    return found if isinstance(found, Compensation) else None
+
+
+def restore_compensations(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Makes room in a new model for the compensations that a state dict holds.
+
+    Args:
+        model: changed in place; its layers get compensations of the right shapes.
+        state: of a calibrated model of the same structure; what doesn't fit is left to the loader.
+    """
+    layers = dict(model.named_modules())
+    for name, covariance in state.items():
+        layer = layers.get(name.removesuffix(".compensation.covariance"))
+        if layer is not None:
+            segments = getattr(layer, "segments", None) or (len(covariance),)
+            moments = torch.empty(len(covariance)), torch.empty(covariance.shape)
+            compensate(layer, Compensation(*moments, segments=segments))

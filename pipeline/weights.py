@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.checkpoints import known_checkpoints
+from pipeline.compensation import restore_compensations
 from pipeline.errors import CheckpointError, nearest
 
 TENSOR_SUFFIXES = (".safetensors",)
@@ -50,10 +51,14 @@ def write_state(file: Path | str, state: Mapping[str, Tensor]) -> None:
 def load_into(model: nn.Module, file: Path | str) -> None:
     """Loads a file that :func:`write_state` wrote into a model of the same structure.
 
+    The moments of a calibrated model come with it.
+
     Raises:
         CheckpointError: a name or a shape differs, naming the first one.
     """
-    _assign(model, read_state(file), str(file), replaceable=())
+    state = read_state(file)
+    restore_compensations(model, state)
+    _assign(model, state, str(file), replaceable=())
 
 
 def load_reference(

@@ -25,6 +25,7 @@ from pipeline.elastic import (
     ElasticConv2d,
     ElasticLinear,
     ElasticModel,
+    Reader,
     State,
     Unit,
 )
@@ -319,12 +320,16 @@ class Block(Unit):
     def channel_groups(self) -> list[ChannelGroup]:
         attention, mlp = self.layer.attention, self.layer.mlp
         groups = [
-            ChannelGroup("layer.mlp.fc1", shape=(mlp.fc1.out_features,), consumer="layer.mlp.fc2")
+            ChannelGroup(
+                "layer.mlp.fc1", shape=(mlp.fc1.out_features,), readers=(Reader("layer.mlp.fc2"),)
+            )
         ]
         if f"{self.name}.heads" in self.decisions:
             shape = (attention.num_attention_heads, attention.head_dim)
             groups.append(
-                ChannelGroup("layer.attention.v_proj", shape, consumer="layer.attention.o_proj")
+                ChannelGroup(
+                    "layer.attention.v_proj", shape, readers=(Reader("layer.attention.o_proj"),)
+                )
             )
         return groups
 

@@ -26,6 +26,7 @@ from pipeline.elastic import (
     ElasticBatchNorm2d,
     ElasticConv2d,
     ElasticLinear,
+    Reader,
     State,
     Unit,
     fill,
@@ -160,13 +161,15 @@ class Decoder(Unit):
             ChannelGroup(
                 f"linear_projections.{i}.proj",
                 shape=(self.branch_width,),
-                consumer="head.linear_fuse",
-                segment=self.branches - 1 - i,
+                readers=(Reader("head.linear_fuse", self.branches - 1 - i),),
             )
             for i in range(self.branches)
         ]
         width = self.head.linear_fuse.out_channels
-        return [*groups, ChannelGroup("linear_fuse", shape=(width,), consumer="head.classifier")]
+        return [
+            *groups,
+            ChannelGroup("linear_fuse", shape=(width,), readers=(Reader("head.classifier"),)),
+        ]
 
     @torch.no_grad()
     def permute(self, group: ChannelGroup, order: Tensor) -> None:
@@ -174,8 +177,9 @@ class Decoder(Unit):
         if group.layer == "linear_fuse":
             permute_pair([head.linear_fuse, head.batch_norm], head.classifier, order)
         else:
-            branch = head.linear_projections[self.branches - 1 - group.segment]
-            start = group.segment * self.branch_width
+            segment = group.readers[0].segment
+            branch = head.linear_projections[self.branches - 1 - segment]
+            start = segment * self.branch_width
             permute_pair([branch.proj], head.linear_fuse, order, start=start)
 
 

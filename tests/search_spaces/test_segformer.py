@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from space_contract import SpaceContract
 from transformers import SegformerForSemanticSegmentation
 
 import search_spaces
@@ -13,6 +12,7 @@ from pipeline.elastic import ElasticModel, ElasticSpace
 from pipeline.errors import CheckpointError, InvalidValueError
 from pipeline.tracing import total_macs, trace_layers
 from search_spaces.pretrained import PretrainedSpace
+from tests.search_spaces.space_contract import SpaceContract
 
 SMALL = {
     "depths": (1, 2, 1, 2),
