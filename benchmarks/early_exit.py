@@ -2,10 +2,10 @@
 
     python benchmarks/early_exit.py RUN [--rounds 15] [--threads 2]
 
-RUN is a run directory of ``recipes/digits_vit.yaml``. The threshold and the exits that are asked are chosen on
-validation (at most 0.5 point lost there, then the least expected compute); accuracy and time are of the test split, in batches of 64
-and 256, the two ways taking turns. Beside the wall-clock speed-up stands depth / mean(exit), which counts blocks
-alone and is what papers report.
+RUN is a run directory of ``recipes/digits_vit.yaml``. The threshold and the exits that are asked
+are chosen on validation (at most 0.5 point lost there, then the least expected compute); accuracy
+and time are of the test split, in batches of 64 and 256, the two ways taking turns. Beside the
+wall-clock speed-up stands depth / mean(exit), which counts blocks alone and is what papers report.
 """
 
 import argparse
@@ -31,7 +31,9 @@ def blocks_run(result: EarlyExit, blocks: list[int], asked: int) -> float:
 def choose(
     dynamic: DynamicModel, batches: list, blocks: dict[str, int]
 ) -> tuple[tuple[str, ...], EarlyExit]:
-    """The exits to ask and the threshold that run the fewest blocks on validation for the allowed loss."""
+    """The exits to ask and the threshold that run the fewest blocks on validation for the allowed
+    loss.
+    """
     best = None
     early = dynamic.exits[:-1]
     for count in range(1, min(4, len(early) + 1)):
@@ -101,8 +103,9 @@ def main() -> None:
         )
         row = rows[-1]
         print(
-            f"batch {batch:3}: {row['speedup']:.2f}x wall clock, depth/mean(exit) {row['depth_over_mean_exit']:.2f}, "
-            f"accuracy {100 * row['accuracy_early']:.1f} % against {100 * row['accuracy_full']:.1f} % "
+            f"batch {batch:3}: {row['speedup']:.2f}x wall clock, "
+            f"depth/mean(exit) {row['depth_over_mean_exit']:.2f}, accuracy "
+            f"{100 * row['accuracy_early']:.1f} % against {100 * row['accuracy_full']:.1f} % "
             f"(± {100 * row['standard_error']:.1f}) on {n} test images"
         )
     save(

@@ -2,9 +2,10 @@
 
     python benchmarks/prefix_tree.py [--rounds 5]
 
-Three populations of 50 paths of a ViT on the digits: they differ in their exit alone, in later blocks alone, or
-everywhere. Prints the unit-MACs run and the wall time of both ways, which take turns, and checks that every
-accuracy is the same.
+Three populations of 50 paths of a ViT on the digits: they differ in their exit alone, in later
+    blocks alone, or
+everywhere. Prints the unit-MACs run and the wall time of both ways, which take turns, and checks
+that every accuracy is the same.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """The accuracy of many paths at once: units on which paths agree run once per batch.
 
-Paths are sequences of steps; a population of them is a prefix tree. Each batch walks the tree depth first, so the
-states alive at one time are at most one per branching on the way down, never one per path.
+Paths are sequences of steps; a population of them is a prefix tree. Each batch walks the tree depth
+first, so the states alive at one time are at most one per branching on the way down, never one per
+path.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -68,7 +69,8 @@ class PrefixTree:
     def run(self, images: Tensor) -> Iterator[tuple[int, Any]]:
         """Yields (path index, output) for a batch of images, each distinct step run once.
 
-        At most one state is alive for each branching node on the way from the root to the current one.
+        At most one state is alive for each branching node on the way from the root to the current
+        one.
         """
         stack: list[tuple[Node, State]] = [(node, images) for node in self.roots[::-1]]
         while stack:
@@ -84,7 +86,8 @@ class Evaluator:
 
     Args:
         model: holds the weights. Runs in evaluation mode, its active path untouched.
-        batches: (images, targets) pairs; iterated once for each call, so give a list or a loader that can be.
+        batches: (images, targets) pairs; iterated once for each call, so give a list or a loader
+            that can be.
         task: makes the scorers.
         device: where to run; the model must be there.
         precision: autocast data type, or None for the weights' own.
@@ -109,7 +112,8 @@ class Evaluator:
     def __call__(self, paths: Sequence[Mapping[str, Value]]) -> list[Score | InvalidValueError]:
         """The score of each canonical path, in order.
 
-        A path whose outputs are not finite gets the error in place of a score; the others are not touched by it.
+        A path whose outputs are not finite gets the error in place of a score; the others are not
+        touched by it.
         """
         tree = PrefixTree(self.model, paths)
         scorers = [self.task.scorer() for _ in paths]

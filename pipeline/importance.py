@@ -1,4 +1,6 @@
-"""Channels and heads sorted once by importance, the model's function unchanged: the first k are the best k."""
+"""Channels and heads sorted once by importance, the model's function unchanged: the first k are the
+best k.
+"""
 
 import warnings
 
@@ -12,8 +14,9 @@ from pipeline.elastic import ChannelGroup, ElasticModel, State
 def sort_channels(model: ElasticModel, images: Tensor) -> None:
     """Reorders, in place, every group of channels that a decision narrows, most important first.
 
-    Importance is torch-pruning's group magnitude (the 2-norm over all layers that a channel couples: Fang et al.,
-    "DepGraph", CVPR 2023, eq. 6), summed over the channels that stand and fall together.
+    Importance is torch-pruning's group magnitude (the 2-norm over all layers that a channel
+    couples: Fang et al., "DepGraph", CVPR 2023, eq. 6), summed over the channels that stand and
+    fall together.
 
     Args:
         model: on its full path; its outputs stay as they are.

@@ -1,8 +1,8 @@
 """Decisions, execution paths and the space of all of them: pure data, no model.
 
 A search space is a list of decisions. A decision may require that another one takes certain values;
-where it does not matter it is absent. That single rule makes paths canonical: two choices that give the
-same network are the same path.
+where it does not matter it is absent. That single rule makes paths canonical: two choices that give
+the same network are the same path.
 """
 
 import hashlib
@@ -42,8 +42,8 @@ class Decision:
         name: dotted, from the outside in: ``blocks.3.mlp_ratio``.
         values: from cheapest to fullest, all distinct.
         requires: where the decision matters; everywhere if None.
-        aliases: values that give the same network as another one, mapped to that one; canonical paths
-            never hold them.
+        aliases: values that give the same network as another one, mapped to that one; canonical
+            paths never hold them.
     """
 
     name: str
@@ -113,9 +113,10 @@ class ExecutionPath(Mapping[str, Value]):
 class SearchSpace:
     """The decisions of one model family and the algebra of its paths.
 
-    Paths have two forms: :class:`ExecutionPath` for people and models, and rows of an index matrix of shape
-    (n_paths, n_decisions) for searching millions: the index of each decision's value, :data:`ABSENT`
-    where it does not matter.
+    Paths have two forms: :class:`ExecutionPath` for people and models, and rows of an index matrix
+        of shape
+    (n_paths, n_decisions) for searching millions: the index of each decision's value,
+    :data:`ABSENT` where it does not matter.
 
     Args:
         decisions: each one after the decision that it requires.
@@ -130,7 +131,8 @@ class SearchSpace:
             needed = decision.requires
             if needed and self.positions.get(needed.decision, len(self.decisions)) >= i:
                 raise InvalidValueError(
-                    f"decision {decision.name!r} must stand after {needed.decision!r}, which it requires"
+                    f"decision {decision.name!r} must stand after {needed.decision!r}, "
+                    f"which it requires"
                 )
 
     def __getitem__(self, name: str) -> Decision:
@@ -180,7 +182,8 @@ class SearchSpace:
         Decisions that are not named take their fullest value; those that do not matter are dropped.
 
         Raises:
-            InvalidPathError: a name that is no decision, or a value that its decision does not have.
+            InvalidPathError: a name that is no decision, or a value that its decision does not
+                have.
         """
         for name, value in choices.items():
             self[name].index(value)
@@ -193,7 +196,9 @@ class SearchSpace:
         return ExecutionPath(path)
 
     def encode(self, paths: Iterable[Mapping[str, Value]]) -> IndexMatrix:
-        """Paths as value indices, (n_paths, n_decisions), :data:`ABSENT` where a decision does not matter."""
+        """Paths as value indices, (n_paths, n_decisions), :data:`ABSENT` where a decision does not
+        matter.
+        """
         rows = [
             [d.index(path[d.name]) if d.name in path else ABSENT for d in self.decisions]
             for path in paths
@@ -216,7 +221,8 @@ class SearchSpace:
     def canonical_encoded(self, matrix: npt.ArrayLike) -> IndexMatrix:
         """A copy of an index matrix with aliases replaced and what does not matter set to ABSENT.
 
-        A decision that matters but is ABSENT in the input takes its fullest value. Vectorised over paths.
+        A decision that matters but is ABSENT in the input takes its fullest value. Vectorised over
+        paths.
         """
         out = np.array(matrix, dtype=np.int16, ndmin=2)
         for i, decision in enumerate(self.decisions):

@@ -1,4 +1,6 @@
-"""Search spaces by name: ``vit`` from an installed entry point, or ``module:Class`` that a user names."""
+"""Search spaces by name: ``vit`` from an installed entry point, or ``module:Class`` that a user
+names.
+"""
 
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -29,7 +31,9 @@ def create_space(name: str, **options: Any) -> ElasticSpace:
     found = {entry.name: entry.value for entry in entry_points(group=GROUP)}
     target = name if ":" in name else found.get(name)
     if target is None:
-        raise InvalidValueError(f"there is no search space {name!r}; {nearest(name, sorted(found))}")
+        raise InvalidValueError(
+            f"there is no search space {name!r}; {nearest(name, sorted(found))}"
+        )
     module, _, attribute = target.partition(":")
     try:
         space_class = getattr(import_module(module), attribute)

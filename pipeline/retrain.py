@@ -1,8 +1,9 @@
 """Training as Lightning modules: several paths in one set of weights, or one path alone.
 
-Both learn from the full path. Shared training is the sandwich rule with in-place distillation (Yu & Huang,
-"Universally Slimmable Networks", ICCV 2019, sections 3.2 and 3.3): each step runs the full path, the smallest and
-some others, and the full path's output teaches the rest. The steps' common prefixes run once, as in evaluation.
+Both learn from the full path. Shared training is the sandwich rule with in-place distillation (Yu &
+Huang, "Universally Slimmable Networks", ICCV 2019, sections 3.2 and 3.3): each step runs the full
+path, the smallest and some others, and the full path's output teaches the rest. The steps' common
+prefixes run once, as in evaluation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -61,15 +62,16 @@ class _Training(pl.LightningModule):
 class SharedTraining(_Training):
     """Trains paths together in one elastic model.
 
-    Every step runs the full path and the smallest of ``paths``, and ``settings.paths_per_step`` of the others drawn at
-    random.
+    Every step runs the full path and the smallest of ``paths``, and ``settings.paths_per_step`` of
+    the others drawn at random.
 
     Args:
         model: changed in place.
         paths: canonical paths to train; the full path is always among those that run.
         settings: of the recipe.
         task: gives the losses.
-        costs: one number for each path; the least is the sandwich's lower half. Their order if None.
+        costs: one number for each path; the least is the sandwich's lower half. Their order if
+            None.
         distil: whether the full path teaches the others; if not, all learn from the labels.
     """
 
@@ -158,7 +160,8 @@ class EpochReport(pl.Callback):
 
     Args:
         listener: takes the epoch.
-        validate: gives validation accuracy by path id; called every ``every`` epochs and at the last.
+        validate: gives validation accuracy by path id; called every ``every`` epochs and at the
+            last.
         every: epochs.
     """
 
@@ -192,12 +195,14 @@ def fit(
     report: EpochReport | None = None,
     trainer_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Trains a module for its settings' epochs; goes on from the last checkpoint where there is one.
+    """Trains a module for its settings' epochs; goes on from the last checkpoint where there is
+    one.
 
     Args:
         module: changed in place.
         loader: gives (images, targets) batches.
-        checkpoint_dir: holds ``last.ckpt``, written at the end of every epoch that ``checkpoint_every`` names.
+        checkpoint_dir: holds ``last.ckpt``, written at the end of every epoch that
+            ``checkpoint_every`` names.
         report: hears of each epoch.
         trainer_options: further arguments of Lightning's ``Trainer``: devices, nodes, strategy.
     """
@@ -227,7 +232,9 @@ def fit(
 
 
 def exit_paths(model: ElasticModel) -> list[ExecutionPath]:
-    """The fullest path to each exit, the full path last; the full path alone where there are no exits."""
+    """The fullest path to each exit, the full path last; the full path alone where there are no
+    exits.
+    """
     paths = []
     for unit in model.chain:
         if unit.is_exit and unit.requires is not None:

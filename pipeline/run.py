@@ -157,7 +157,9 @@ class Run:
         return create_task(self.recipe.task, training=self.recipe.retrain)
 
     def load_model(self, weights: Path | None = None) -> ElasticModel:
-        """The elastic model with the searched weights, or those of another file, on the run's device."""
+        """The elastic model with the searched weights, or those of another file, on the run's
+        device.
+        """
         model = self.space.build()
         load_into(model, weights or self.weights_file)
         return model.to(self.device)
@@ -169,7 +171,9 @@ class Run:
 
     @cached_property
     def budgets(self) -> dict[str, float]:
-        """Upper bounds by cost, absolute: what the recipe's budgets mean for this space and hardware."""
+        """Upper bounds by cost, absolute: what the recipe's budgets mean for this space and
+        hardware.
+        """
         search = self.recipe.search
         full = self.table([self.space.full]).row(0)
         budgets = {}
@@ -191,8 +195,8 @@ class Run:
     def deployable(self) -> tuple[ElasticModel, Sequence[Point]]:
         """Elastic weights and the points that they were measured with.
 
-        The weights that shared retraining left, with the paths that it trained; else those of the search, with the
-        whole front.
+        The weights that shared retraining left, with the paths that it trained; else those of the
+        search, with the whole front.
         """
         front = self.front()
         shared = self.retrained_dir("shared") / "weights.safetensors"
@@ -215,7 +219,9 @@ def default_directory(recipe: Recipe) -> Path:
 
 
 def move_aside(directory: Path) -> Path | None:
-    """Renames a run directory to the first free ``NAME.1``, ``NAME.2`` …; None if there was none."""
+    """Renames a run directory to the first free ``NAME.1``, ``NAME.2`` …; None if there was
+    none.
+    """
     if not directory.exists():
         return None
     target = next(
@@ -243,7 +249,8 @@ def read_path(space: ElasticSpace, text: str) -> ExecutionPath:
         content = json.loads(Path(text).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidPathError(
-            f"a path must be full, smallest or a JSON file of decisions, but {text!r} can't be read: {error}"
+            f"a path must be full, smallest or a JSON file of decisions, "
+            f"but {text!r} can't be read: {error}"
         ) from error
     if isinstance(content, dict):
         content = content.get("path", content)

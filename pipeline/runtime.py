@@ -1,6 +1,7 @@
 """What a user deploys: one set of elastic weights that takes the best path its energy allows.
 
-A budget picks the path before the images are seen; confidence picks the exit of each image while they run.
+A budget picks the path before the images are seen; confidence picks the exit of each image while
+they run.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,11 +70,14 @@ class DynamicModel:
 
     @property
     def exits(self) -> list[str]:
-        """The names of the exits, first to last; :meth:`classify_early` gives indices into this list."""
+        """The names of the exits, first to last; :meth:`classify_early` gives indices into this
+        list.
+        """
         return [unit.name for unit in self._exit_units()]
 
     def choose(self, *, energy_mj: float | None = None, latency_ms: float | None = None) -> Point:
-        """The most accurate path whose cost for one image keeps to the budget; the cheaper one of equals.
+        """The most accurate path whose cost for one image keeps to the budget; the cheaper one of
+        equals.
 
         Args:
             energy_mj: millijoules an image, or None for no bound.
@@ -122,16 +126,19 @@ class DynamicModel:
         path: Mapping[str, Value] | None = None,
         exits: Sequence[str] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Classifies each image at the first exit that is sure of it; the batch shrinks as images leave.
+        """Classifies each image at the first exit that is sure of it; the batch shrinks as images
+        leave.
 
         Args:
             images: (B, C, Y, X).
             threshold: an image leaves where its highest class probability reaches this, in (0, 1].
-            path: which blocks and widths to run; the full path by default. Its own exit is the last resort.
+            path: which blocks and widths to run; the full path by default. Its own exit is the last
+                resort.
             exits: names of the exits to ask, a subset of :attr:`exits`; all of them by default.
 
         Returns:
-            logits (B, num_classes) and the index into :attr:`exits` at which each image left (B,), int64.
+            logits (B, num_classes) and the index into :attr:`exits` at which each image left (B,),
+            int64.
         """
         if not 0.0 < threshold <= 1.0:
             raise InvalidValueError(f"a threshold must lie in (0, 1], but got {threshold}")

@@ -1,4 +1,6 @@
-"""What a person sees in a terminal: quantities with their units, tables, and progress with the best so far."""
+"""What a person sees in a terminal: quantities with their units, tables, and progress with the best
+so far.
+"""
 
 import sys
 import time

@@ -1,4 +1,6 @@
-"""The layers that hardware sees of a path, recorded from the units that really run, on the meta device."""
+"""The layers that hardware sees of a path, recorded from the units that really run, on the meta
+device.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,11 +21,13 @@ KINDS: tuple[Kind, ...] = ("convolution", "linear", "matmul", "normalisation", "
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator as hardware sees it: a loop nest of multiply-accumulates, or a pass over elements.
+    """One operator as hardware sees it: a loop nest of multiply-accumulates, or a pass over
+    elements.
 
-    A linear layer is a 1x1 convolution over its tokens (``oy``); a batched matrix product is a grouped one whose
-    weights are activations. Normalisations, activations, additions and resizing have no multiply-accumulates;
-    they have ``operations`` and the elements that they read and write.
+    A linear layer is a 1x1 convolution over its tokens (``oy``); a batched matrix product is a
+    grouped one whose weights are activations. Normalisations, activations, additions and resizing
+    have no multiply-accumulates; they have ``operations`` and the elements that they read and
+    write.
 
     Attributes:
         kind: the kind of operator.
@@ -34,7 +38,8 @@ class Layer:
         groups: groups of channels that don't mix.
         stride: of the filter, both directions.
         iy, ix: input height and width as stored, without padding.
-        reads, writes: elements that a pass reads (weights included) and writes; 0 where loops say it.
+        reads, writes: elements that a pass reads (weights included) and writes; 0 where loops say
+            it.
         operations: arithmetic operations of a pass; 0 where loops say it.
         bits: bits of an element (weights and activations).
         operator: torch's name of the operator.
@@ -77,7 +82,9 @@ class Layer:
         bits: int = 8,
         operator: str = "",
     ) -> Self:
-        """A convolution; a linear layer is a 1x1 one over its tokens. Input size from the output's if not given."""
+        """A convolution; a linear layer is a 1x1 one over its tokens. Input size from the output's
+        if not given.
+        """
         return cls(
             kind=kind,
             b=batch,
@@ -206,7 +213,9 @@ def _trace(step: Step, state: State) -> tuple[UnitTrace, State]:
 
 
 class _Recorder(TorchDispatchMode):
-    """Turns each operator that computes into a layer; views and copies are address arithmetic on an accelerator."""
+    """Turns each operator that computes into a layer; views and copies are address arithmetic on an
+    accelerator.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -302,20 +311,23 @@ _CONTRACTIONS: dict[Any, Callable[[tuple[Any, ...], Tensor], Layer]] = {
     aten.baddbmm: _matmul,
 }
 
-# Operators that only rename, allocate or reorder elements. On an accelerator they are the next operator's
-# address pattern; `cat` and `clone` write nothing that the operators around them would not.
+# Operators that only rename, allocate or reorder elements. On an accelerator they are the next
+# operator's address pattern; `cat` and `clone` write nothing that the operators around them would
+# not.
 _MOVES = frozenset(
-    "_reshape_alias _to_copy _unsafe_view alias arange cat chunk clone contiguous copy_ detach empty expand flatten "
-    "full lift_fresh new_empty new_full new_zeros ones permute pixel_shuffle pixel_unshuffle reshape roll select "
-    "slice split split_with_sizes squeeze stack t transpose unbind unfold unsqueeze view zeros zeros_like "
-    "constant_pad_nd index im2col scalar_tensor empty_like".split()
+    "_reshape_alias _to_copy _unsafe_view alias arange cat chunk clone contiguous copy_ "
+    "detach empty expand flatten full lift_fresh new_empty new_full new_zeros ones permute "
+    "pixel_shuffle pixel_unshuffle reshape roll select slice split split_with_sizes squeeze "
+    "stack t transpose unbind unfold unsqueeze view zeros zeros_like constant_pad_nd index "
+    "im2col scalar_tensor empty_like".split()
+)
 )
 
 # Arithmetic operations per element read or written, for operators where it is not one.
 _OPERATIONS_PER_OUTPUT = {
     "upsample_bilinear2d": 7,  # four products, three sums
     "_upsample_bilinear2d_aa": 7,
-    "native_layer_norm": 8,  # mean, variance, scale, shift; as counted by fvcore's norm_flop_counter for affine norms
+    "native_layer_norm": 8,  # mean, variance, scale, shift
     "native_batch_norm": 2,  # folded scale and shift in evaluation mode
     "_native_batch_norm_legit_no_training": 2,
     "native_group_norm": 8,

@@ -1,6 +1,7 @@
 """Vision transformers of timm: exits, skipped blocks, narrower MLPs, fewer attention heads.
 
-Dosovitskiy et al., "An Image is Worth 16x16 Words" (arXiv 2010.11929); the model is timm's ``VisionTransformer``.
+Dosovitskiy et al., "An Image is Worth 16x16 Words" (arXiv 2010.11929); the model is timm's
+``VisionTransformer``.
 """
 
 import copy
@@ -32,21 +33,24 @@ from pipeline.weights import load_reference
 class VitSpace(ElasticSpace):
     """The paths of a timm vision transformer.
 
-    Decisions: ``exit`` (after how many blocks the path ends), ``blocks.I.run``, ``blocks.I.heads`` (attention heads
+    Decisions: ``exit`` (after how many blocks the path ends), ``blocks.I.run``, ``blocks.I.heads``
+        (attention heads
     kept) and ``blocks.I.mlp_ratio`` (share of the MLP's hidden channels kept).
 
     Args:
-        model: a timm name such as ``vit_base_patch16_224``; None to construct from ``arguments`` alone.
-        arguments: constructor arguments of timm's ``VisionTransformer`` (``img_size``, ``patch_size``, ``embed_dim``,
-            ``depth``, ``num_heads``, ``num_classes`` …).
-        exits: block counts, each in [1, depth], after which a head sits; the last block's is always there. After each
-            quarter of the depth by default.
+        model: a timm name such as ``vit_base_patch16_224``; None to construct from ``arguments``
+            alone.
+        arguments: constructor arguments of timm's ``VisionTransformer`` (``img_size``,
+            ``patch_size``, ``embed_dim``, ``depth``, ``num_heads``, ``num_classes`` …).
+        exits: block counts, each in [1, depth], after which a head sits; the last block's is always
+            there. After each quarter of the depth by default.
         skippable: indices of the blocks that a path may skip, ``"all"`` or ``"none"``.
         heads: numbers of attention heads that a block may keep; halves of all heads by default.
         mlp_ratios: shares, in (0, 1], of the hidden channels that an MLP may keep.
 
     Raises:
-        InvalidValueError: an option outside its range, or a transformer whose blocks are not timm's standard ones.
+        InvalidValueError: an option outside its range, or a transformer whose blocks are not timm's
+            standard ones.
     """
 
     def __init__(
@@ -191,8 +195,8 @@ class PlainExit(nn.Module):
 class VitBlock(Unit):
     """A transformer block that runs with its first heads and first MLP channels.
 
-    The rows of ``qkv`` are kept head by head (heads, 3, head_dim), so that the first heads are one view;
-    timm's order (3, heads, head_dim) comes back on extraction.
+    The rows of ``qkv`` are kept head by head (heads, 3, head_dim), so that the first heads are one
+    view; timm's order (3, heads, head_dim) comes back on extraction.
     """
 
     def __init__(self, name: str, block: Block, requires: Condition | None) -> None:
@@ -286,7 +290,9 @@ def _reorder_rows(linear: nn.Linear, shape: tuple[int, int, int]) -> nn.Linear:
 
 
 def _without(vit: VisionTransformer, *parts: str) -> VisionTransformer:
-    """A copy of a transformer with some of its parts replaced by identities; those parts are not copied."""
+    """A copy of a transformer with some of its parts replaced by identities; those parts are not
+    copied.
+    """
     memo = {
         id(getattr(vit, part)): nn.Identity() for part in parts if getattr(vit, part) is not None
     }
@@ -295,7 +301,9 @@ def _without(vit: VisionTransformer, *parts: str) -> VisionTransformer:
 
 
 def _check_blocks(vit: VisionTransformer) -> int:
-    """The number of heads, after making sure that every block is one that the elastic form reproduces."""
+    """The number of heads, after making sure that every block is one that the elastic form
+    reproduces.
+    """
     for block in vit.blocks:
         attn, mlp = block.attn, block.mlp
         if not (
@@ -330,7 +338,9 @@ def _within(name: str, values: Sequence[Any], low: float, high: float) -> tuple[
 
 
 def _checked(name: str, values: Sequence[Any], low: float, high: float) -> tuple[Any, ...]:
-    """Sorted distinct values; the fullest one must be the whole, so that the full path is the model itself."""
+    """Sorted distinct values; the fullest one must be the whole, so that the full path is the model
+    itself.
+    """
     legal = _within(name, values, low, high)
     if not legal or legal[0] <= 0 or legal[-1] != high:
         raise InvalidValueError(

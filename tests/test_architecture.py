@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[1]
 
 # Each line may import from itself and from the lines above it.
 LAYERS = [
-    ["errors", "files", "paths", "compensation", "layers", "checkpoints"],
+    ["errors", "files", "paths", "events", "compensation", "layers", "checkpoints"],
     ["elastic", "weights"],
     ["tracing", "registry", "calibration", "elimination", "importance"],
     ["recipe"],

@@ -28,14 +28,21 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return {
+        **os.environ,
+        "WANDB_MODE": "disabled",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
 
 
 def test_help_shows_every_command_and_an_example() -> None:
     out = run_cli("--help").stdout
     for name in ("profile", "search", "front", "retrain", "evaluate"):
         assert name in out
-    assert "Example: paretopath search recipes/digits_vit.yaml" in run_cli("search", "--help").stdout
+    assert (
+        "Example: paretopath search recipes/digits_vit.yaml" in run_cli("search", "--help").stdout
+    )
 
 
 @pytest.mark.parametrize(

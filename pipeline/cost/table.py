@@ -58,7 +58,9 @@ class UnitCost:
 
 
 class _UnitTable:
-    """One unit's costs: a row for each combination of its decisions' values, filled when first met."""
+    """One unit's costs: a row for each combination of its decisions' values, filled when first
+    met.
+    """
 
     def __init__(self, unit: Unit, space: ElasticSpace) -> None:
         self.unit = unit
@@ -79,8 +81,8 @@ class _UnitTable:
 class CostTable:
     """Looks costs up for paths of one space on one hardware.
 
-    The first path that shows a unit in a new form is traced on the meta device and priced; after that a path is
-    one look-up for each of its units.
+    The first path that shows a unit in a new form is traced on the meta device and priced; after
+    that a path is one look-up for each of its units.
 
     Args:
         space: whose paths.

@@ -60,7 +60,9 @@ class Task(Protocol):
         ...
 
     def distillation_loss(self, output: Any, teacher: Any, target: Any) -> Tensor:
-        """The loss of a student's output against its (detached) teacher's and the truth, a scalar."""
+        """The loss of a student's output against its (detached) teacher's and the truth, a
+        scalar.
+        """
         ...
 
     def scorer(self) -> Scorer:

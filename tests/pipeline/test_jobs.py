@@ -1,4 +1,6 @@
-"""The whole way: base weights, search, retraining, evaluation, and going on after an interruption."""
+"""The whole way: base weights, search, retraining, evaluation, and going on after an
+interruption.
+"""
 
 import json
 import shutil
@@ -26,11 +28,15 @@ def test_search_leaves_a_front_of_measured_paths(run: Run) -> None:
     front, trials = run.front(), run.trials()
     assert len({t.path for t in trials}) == len(trials) == 24
     complete = [t for t in trials if t.state == "complete"]
-    expected = pareto_front([t.accuracy for t in complete], [t.costs["energy_mj"] for t in complete])
+    expected = pareto_front(
+        [t.accuracy for t in complete], [t.costs["energy_mj"] for t in complete]
+    )
     assert {p.id for p in front.points} == {
         t.path.id for t, stays in zip(complete, expected, strict=True) if stays
     }
-    assert all(p.samples == len(run.data.validation) and p.test_accuracy is not None for p in front.points)
+    assert all(
+        p.samples == len(run.data.validation) and p.test_accuracy is not None for p in front.points
+    )
     energies = [p.energy_mj for p in front.points]
     assert energies == sorted(energies)
     assert front.full.path == run.space.full
@@ -106,15 +112,19 @@ def test_retraining_measures_its_paths_again_from_weights_on_disk(run: Run, mode
     assert len(retrained) == len(results) >= 2
     measured = {r["id"]: r for r in jobs.evaluate_run(run) if r["weights"] == mode}
     for point in retrained:
-        assert measured[point.id]["validation"].value == pytest.approx(point.retrained[mode].accuracy)
-        assert measured[point.id]["test"].value == pytest.approx(point.retrained[mode].test_accuracy)
+        assert measured[point.id]["validation"].value == pytest.approx(
+            point.retrained[mode].accuracy
+        )
+        assert measured[point.id]["test"].value == pytest.approx(
+            point.retrained[mode].test_accuracy
+        )
     assert not list(run.directory.rglob("*.ckpt"))
 
 
 def test_retraining_that_is_done_is_not_done_again(run: Run, monkeypatch) -> None:
     (job,) = jobs.plan_retraining(run, selection="knee", mode="separate")
     first = jobs.retrain(run, job)
-    monkeypatch.setattr("pipeline.jobs.fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("pipeline.retrain.fit", lambda *a, **k: pytest.fail("trained again"))
     assert jobs.retrain(run, job) == first
 
 
@@ -145,7 +155,9 @@ def test_shared_training_improves_every_path_it_trains(run: Run) -> None:
     run.recipe = run.recipe.model_copy(update={"retrain": settings})
     (job,) = jobs.plan_retraining(run, selection="count=3", mode="shared")
     front = jobs.collect(run, "shared", jobs.retrain(run, job))
-    gains = [p.retrained["shared"].accuracy - before[p.id].accuracy for p in front.points if p.retrained]
+    gains = [
+        p.retrained["shared"].accuracy - before[p.id].accuracy for p in front.points if p.retrained
+    ]
     assert len(gains) >= 3 and min(gains) > -0.02 and sum(gains) > 0.2
 
 

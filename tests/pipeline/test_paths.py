@@ -47,7 +47,9 @@ def test_canonical_matrices_agree_with_canonical_paths(matrix) -> None:
 
 
 def test_size_is_the_number_of_distinct_paths() -> None:
-    grid = np.stack(np.meshgrid(*[range(len(d.values)) for d in SPACE.decisions]), -1).reshape(-1, 4)
+    grid = np.stack(np.meshgrid(*[range(len(d.values)) for d in SPACE.decisions]), -1).reshape(
+        -1, 4
+    )
     paths = set(SPACE.decode(SPACE.canonical_encoded(grid)))
     assert len(paths) == SPACE.size == 2 * (1 + 2 * (1 + 3))
 
@@ -60,7 +62,9 @@ def test_decisions_that_are_not_named_take_their_fullest_value() -> None:
 
 def test_aliases_are_one_path() -> None:
     assert SPACE.canonical({"width": 16}) == SPACE.canonical({"width": 8})
-    assert 16 not in {p["width"] for p in SPACE.decode(SPACE.sample_encoded(np.random.default_rng(0), 99))}
+    assert 16 not in {
+        p["width"] for p in SPACE.decode(SPACE.sample_encoded(np.random.default_rng(0), 99))
+    }
 
 
 def test_the_same_generator_gives_the_same_sample() -> None:

@@ -38,7 +38,9 @@ def test_no_budget_picks_the_most_accurate_path(dynamic: DynamicModel) -> None:
 
 
 def test_a_budget_below_every_path_says_what_the_least_is(dynamic: DynamicModel) -> None:
-    with pytest.raises(InvalidValueError, match=r"no path keeps to energy_mj=1e-12; the least .* energy_mj="):
+    with pytest.raises(
+        InvalidValueError, match=r"no path keeps to energy_mj=1e-12; the least .* energy_mj="
+    ):
         dynamic.choose(energy_mj=1e-12)
 
 
@@ -59,7 +61,9 @@ def exits_alone(dynamic: DynamicModel, images: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.4, 0.6, 1.0])
-def test_each_image_leaves_where_it_would_alone(dynamic: DynamicModel, batch, threshold: float) -> None:
+def test_each_image_leaves_where_it_would_alone(
+    dynamic: DynamicModel, batch, threshold: float
+) -> None:
     images = batch[0]
     logits, taken = dynamic.classify_early(images, threshold=threshold)
     alone = exits_alone(dynamic, images)
@@ -89,7 +93,9 @@ def test_a_sweep_tells_what_each_threshold_would_give(dynamic: DynamicModel, bat
     sweep = dynamic.sweep_thresholds([(images, labels)], [0.3, 0.6, 1.0])
     for result in sweep:
         logits, taken = dynamic.classify_early(images, threshold=result.threshold)
-        assert result.accuracy == pytest.approx((logits.argmax(-1) == labels).double().mean().item())
+        assert result.accuracy == pytest.approx(
+            (logits.argmax(-1) == labels).double().mean().item()
+        )
         assert result.mean_exit == pytest.approx(taken.double().mean().item())
         assert sum(result.shares) == pytest.approx(1)
     chosen = choose_threshold(sweep, max_loss=1.0)

@@ -37,7 +37,11 @@ VARIANTS = {
 
 def make_space(**arguments: object) -> VitSpace:
     space = search_spaces.create(
-        "vit", arguments={**ARGUMENTS, **arguments}, exits=[1, 2, 3], skippable=[1, 2], heads=[1, 2, 4]
+        "vit",
+        arguments={**ARGUMENTS, **arguments},
+        exits=[1, 2, 3],
+        skippable=[1, 2],
+        heads=[1, 2, 4],
     )
     assert isinstance(space, VitSpace)
     return space
@@ -158,7 +162,10 @@ def test_sorting_puts_the_channels_that_matter_first() -> None:
         ({"mlp_ratios": [0.5]}, r"mlp_ratios must be above 0 and include 1"),
         ({"skippable": "al"}, r"did you mean 'all'"),
         ({"arguments": {**ARGUMENTS, "mlp_layer": "swiglu"}}, r"."),
-        ({"model": "vit_tiny_patch61_224", "arguments": {}}, r"did you mean 'vit_tiny_patch16_224'"),
+        (
+            {"model": "vit_tiny_patch61_224", "arguments": {}},
+            r"did you mean 'vit_tiny_patch16_224'",
+        ),
         ({"model": "resnet18", "arguments": {}}, r"needs a timm VisionTransformer"),
         ({"depth": 3}, r"unexpected keyword argument"),
     ],

@@ -1,0 +1,28 @@
+"""The jobs of a run: base weights, search, retraining, evaluation. Each resumes where it was
+interrupted.
+
+Lightning and torch-pruning are imported by the functions that need them: they take seconds, and
+most commands don't.
+"""
+
+from pipeline.jobs.evaluation import Rescored, evaluate_run, load_separate, measure_run, rescore
+from pipeline.jobs.retraining import PathResult, RetrainJob, collect, plan_retraining, retrain
+from pipeline.jobs.searching import make_front, save_report, search_run
+from pipeline.jobs.weights import prepare_weights
+
+__all__ = [
+    "PathResult",
+    "Rescored",
+    "RetrainJob",
+    "collect",
+    "evaluate_run",
+    "load_separate",
+    "make_front",
+    "measure_run",
+    "plan_retraining",
+    "prepare_weights",
+    "rescore",
+    "retrain",
+    "save_report",
+    "search_run",
+]

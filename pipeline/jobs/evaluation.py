@@ -1,0 +1,175 @@
+"""Measuring again: accuracies from the weights on disk, latencies on a device, costs by another
+model.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+from pipeline.cost import CostModel, CostTable
+from pipeline.cost import create as create_cost_model
+from pipeline.elastic import ElasticModel
+from pipeline.errors import InvalidValueError, nearest
+from pipeline.front import Point, select
+from pipeline.jobs.training import SCORED, finite, score_split
+from pipeline.measure import Comparison, compare, measure_paths, predict
+from pipeline.paths import ExecutionPath
+from pipeline.run import Run
+from pipeline.weights import load_into
+
+
+def evaluate_run(run: Run, path_ids: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Measures paths of the front anew from the weights on disk, on validation and test.
+
+    Args:
+        run: with a front.
+        path_ids: which paths; the whole front and the full path by default.
+
+    Returns:
+        For each path and kind of weights that exist: ``id``, ``weights`` (``search``, ``shared`` or
+            ``separate``),
+        ``validation`` and ``test`` scores.
+    """
+    front = run.front()
+    everyone = {point.id: point for point in (*front.points, front.full)}
+    points = [front[i] for i in path_ids] if path_ids else list(everyone.values())
+    rows = _score_elastic(run, run.load_model(), "search", points)
+    shared = [p for p in points if "shared" in p.retrained]
+    if shared:
+        weights = run.retrained_dir("shared") / "weights.safetensors"
+        rows += _score_elastic(run, run.load_model(weights), "shared", shared)
+    for point in points:
+        if "separate" in point.retrained:
+            module = load_separate(run, point.path)
+            row: dict[str, Any] = {"id": point.id, "weights": "separate"}
+            rows.append(row | {split: score_split(run, module, split) for split in SCORED})
+    return rows
+
+
+def measure_run(
+    run: Run,
+    *,
+    selection: str = "all",
+    batch_size: int = 1,
+    threads: int | None = None,
+    rounds: int = 10,
+    on_turn: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Measures the latency of paths of the front on the run's device, beside three predictions.
+
+    The predictions: the device model (units measured in place, then added), the recipe's cost
+        model, and MACs.
+
+    Args:
+        run: with a front.
+        selection: which paths, see :func:`pipeline.front.select`.
+        batch_size: images at once; latencies are for one image.
+        threads: of the CPU; torch's own number by default.
+        rounds: how often each path's turn comes.
+        on_turn: told (turns done, turns in all).
+    """
+    front = run.front()
+    paths = [point.path for point in select(front, selection)]
+    device = create_cost_model(
+        "device",
+        device=str(run.device),
+        batch_size=batch_size,
+        threads=threads,
+        cache_dir=run.directory / "measured",
+    )
+    models: dict[str, CostModel] = {
+        "device": device,
+        run.recipe.hardware.model: run.table.cost_model,
+    }
+    predictions = predict(run.space, paths, models)
+    measured = measure_paths(
+        run.load_model(),
+        paths,
+        device=str(run.device),
+        batch_size=batch_size,
+        threads=threads,
+        rounds=rounds,
+        progress=on_turn,
+    )
+    return compare(measured, predictions, hardware=device.hardware)
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """Paths of a front priced by another cost model.
+
+    Attributes:
+        hardware: the other cost model's.
+        rows: for each path its ``id``, and ``energy_mj`` and ``latency_ms`` before and now.
+    """
+
+    hardware: str
+    rows: tuple[dict[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def rescore(run: Run, points: Sequence[Point], kind: str) -> Rescored:
+    """Prices points of a front with the mapper on the same hardware, or with the device.
+
+    Args:
+        run: whose recipe names the hardware.
+        points: of its front.
+        kind: ``mapper`` or ``device``; what they find is kept in the run directory.
+    """
+    hardware = run.recipe.hardware
+    options: dict[str, Any] = {"cache_dir": run.directory / kind}
+    if kind == "mapper":
+        options |= {
+            "preset": hardware.preset,
+            "hardware": hardware.hardware,
+            "mapping": hardware.mapping,
+        }
+    elif kind == "device":
+        options |= {"device": str(run.device)}
+    else:
+        raise InvalidValueError(
+            f"paths can be rescored by mapper or device, but got {kind!r}; "
+            f"{nearest(kind, ['mapper', 'device'])}"
+        )
+    model = create_cost_model(kind, **{k: v for k, v in options.items() if v is not None})
+    costs = CostTable(run.space, model)([point.path for point in points])
+    rows = tuple(
+        {
+            "id": point.id,
+            "energy_mj": point.energy_mj,
+            "latency_ms": point.latency_ms,
+            "energy_mj_rescored": _known(costs.energy_mj[i]),
+            "latency_ms_rescored": _known(costs.latency_ms[i]),
+        }
+        for i, point in enumerate(points)
+    )
+    return Rescored(model.hardware, rows)
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def load_separate(run: Run, path: ExecutionPath) -> nn.Module:
+    """The plain model that separate retraining left of a path, on the run's device."""
+    weights = run.retrained_dir("separate", path.id) / "weights.safetensors"
+    module = run.space.build().extract(path)
+    load_into(module, weights)
+    return module.to(run.device).eval()
+
+
+def _score_elastic(
+    run: Run, model: ElasticModel, weights: str, points: Sequence[Point]
+) -> list[dict[str, Any]]:
+    paths = [point.path for point in points]
+    validation, test = (run.evaluator(model, split)(paths) for split in SCORED)
+    return [
+        {"id": point.id, "weights": weights, "validation": finite(v), "test": finite(t)}
+        for point, v, t in zip(points, validation, test, strict=True)
+    ]

@@ -1,0 +1,47 @@
+"""What all trainings of a run share: reports of their epochs, and scores that must be finite."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from pipeline.elastic import ElasticModel
+from pipeline.evaluate import score_model
+from pipeline.events import EpochListener
+from pipeline.paths import ExecutionPath
+from pipeline.run import Run
+from pipeline.tasks.task import Score
+
+if TYPE_CHECKING:
+    from pipeline.data import SplitName
+    from pipeline.retrain import EpochReport
+
+SCORED: tuple["SplitName", "SplitName"] = ("validation", "test")
+
+
+def report_epochs(
+    run: Run, model: ElasticModel, paths: Sequence[ExecutionPath], on_epoch: EpochListener | None
+) -> "EpochReport | None":
+    """A callback that measures paths on validation and tells the listener; None without one."""
+    if on_epoch is None:
+        return None
+    from pipeline.retrain import EpochReport
+
+    def validate() -> Mapping[str, float]:
+        scores = run.evaluator(model, "validation")(paths)
+        found = zip(paths, scores, strict=True)
+        return {path.id: score.value for path, score in found if isinstance(score, Score)}
+
+    return EpochReport(on_epoch, validate=validate)
+
+
+def score_split(run: Run, module: nn.Module, split: "SplitName") -> Score:
+    """The score of a plain model on one split."""
+    return score_model(module, run.data.loader(split), run.task, device=run.device)
+
+
+def finite(score: Score | Exception) -> Score:
+    """A score; raises the error that stands in its place."""
+    if isinstance(score, Score):
+        return score
+    raise score

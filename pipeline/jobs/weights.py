@@ -1,0 +1,48 @@
+"""The base weights of a run: loaded or trained, then sorted by importance."""
+
+import shutil
+
+import torch
+
+from pipeline.events import EpochListener
+from pipeline.jobs.training import report_epochs
+from pipeline.run import Run
+from pipeline.tasks.registry import create_task
+from pipeline.weights import write_state
+
+
+def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
+    """Makes the elastic weights of a run, unless it has them: loaded, or trained; then sorted by
+    importance.
+
+    Training runs the full path and, where there are exits, the fullest path to each of them.
+
+    Args:
+        run: gets its weights file.
+        on_epoch: hears how training goes.
+    """
+    if run.weights_file.is_file():
+        return
+    from pipeline.importance import sort_channels
+    from pipeline.retrain import SharedTraining, exit_paths, fit
+
+    settings = run.recipe.train
+    torch.manual_seed(settings.seed)
+    model = run.space.build(run.recipe.weights)
+    if run.recipe.weights is None:
+        task = create_task(run.recipe.task, training=settings)
+        paths = exit_paths(model)
+        every_path = settings.model_copy(update={"paths_per_step": len(paths)})
+        module = SharedTraining(model, paths, every_path, task, distil=False)
+        report = report_epochs(run, model, [run.space.full], on_epoch)
+        checkpoints = run.directory / "training"
+        fit(
+            module,
+            run.data.loader("train", shuffle_seed=settings.seed),
+            checkpoint_dir=checkpoints,
+            report=report,
+        )
+    model.to("cpu").eval()
+    sort_channels(model, torch.zeros(1, *run.space.input_shape))
+    write_state(run.weights_file, model.state_dict())
+    shutil.rmtree(run.directory / "training", ignore_errors=True)
