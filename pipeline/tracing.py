@@ -321,7 +321,6 @@ _MOVES = frozenset(
     "stack t transpose unbind unfold unsqueeze view zeros zeros_like constant_pad_nd index "
     "im2col scalar_tensor empty_like".split()
 )
-)
 
 # Arithmetic operations per element read or written, for operators where it is not one.
 _OPERATIONS_PER_OUTPUT = {
