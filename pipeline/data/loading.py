@@ -1,13 +1,17 @@
 """From a recipe's data section to fixed splits of tensors."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
+from pipeline.data.batched import BatchTransform, build_batch_transform, is_batchable
 from pipeline.data.sources import Source, read_source
 from pipeline.data.splits import DataSplits, Examples, Indices, Normalisation, Split, stratified
 from pipeline.data.transforms import ImageTransform, build_transform, fit, is_random
 from pipeline.errors import DataError, nearest
 from pipeline.recipe import Data
+from pipeline.recipe.transforms import TransformSpec
 
 # Shares of `train` that are carved out where neither the recipe nor the source has a split. More
 # for test, because the figures that are reported rest on it.
@@ -48,20 +52,31 @@ def load_data(
     )
     keep_bytes = config.cache_mb * 2**20
 
-    def split(name: str, transform: ImageTransform, *, keep_bytes: float = keep_bytes) -> Split:
+    def split(
+        name: str,
+        transform: ImageTransform,
+        *,
+        augment: BatchTransform | None = None,
+        keep_bytes: float = keep_bytes,
+    ) -> Split:
         return Split(
             *parts[name],
             shape=input_shape,
             transform=transform,
             normalise=normalise,
+            augment=augment,
             keep_bytes=keep_bytes,
             threads=max(1, config.workers),
         )
 
     calibration = train = split("train", evaluation)
     if wanted.train is not None and wanted.train != wanted.evaluation:
-        keepable = 0.0 if is_random(wanted.train) else keep_bytes
-        train = split("train", build_transform(wanted.train, size), keep_bytes=keepable)
+        fixed, random = _divide(wanted.train)
+        if all(is_batchable(spec) for spec in random):
+            augment = build_batch_transform(random) if random else None
+            train = split("train", build_transform(fixed, size), augment=augment)
+        else:
+            train = split("train", build_transform(wanted.train, size), keep_bytes=0.0)
     return DataSplits(
         train=train,
         calibration=calibration,
@@ -98,6 +113,12 @@ def _choose_parts(config: Data, source: Source) -> dict[str, Part]:
                 f"in {config.splits.train!r}: see data.splits"
             )
     return parts
+
+
+def _divide(specs: Sequence[TransformSpec]) -> tuple[list[TransformSpec], list[TransformSpec]]:
+    """What can be done once, up to the first random transform, and the rest."""
+    first = next((i for i, spec in enumerate(specs) if is_random(spec)), len(specs))
+    return list(specs[:first]), list(specs[first:])
 
 
 def _own_split(source: Source, wanted: str, field: str) -> Examples:

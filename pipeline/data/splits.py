@@ -60,8 +60,9 @@ class Split(Dataset[Batch]):
         shape: (C, Y, X) that every transformed image must have.
         transform: what is done to an image (C, Y, X) before it is normalised.
         normalise: makes float32 of a batch.
+        augment: random transforms of a batch (B, C, Y, X) before it is normalised.
         keep_bytes: if all transformed images together take no more, they are decoded once, when the
-            first batch is asked for, and kept. 0 where the transform is random.
+            first batch is asked for, and kept. 0 where ``transform`` is random.
         threads: that decode them.
 
     Raises:
@@ -76,6 +77,7 @@ class Split(Dataset[Batch]):
         shape: tuple[int, int, int],
         transform: Callable[[Tensor], Tensor],
         normalise: Normalisation,
+        augment: Callable[[Tensor], Tensor] | None = None,
         keep_bytes: float = 0.0,
         threads: int = 1,
     ) -> None:
@@ -84,6 +86,7 @@ class Split(Dataset[Batch]):
         self.shape = shape
         self.transform = transform
         self.normalise = normalise
+        self.augment = augment
         self.threads = threads
         self.labels = torch.from_numpy(examples.labels[indices])
         self.sample = self._image(0)
@@ -104,6 +107,8 @@ class Split(Dataset[Batch]):
             images = self._kept[chosen]
         else:
             images = torch.stack([self._image(index) for index in indices])
+        if self.augment is not None:
+            images = self.augment(images)
         return self.normalise(images), self.labels[chosen]
 
     def _image(self, index: int) -> Tensor:
@@ -206,8 +211,8 @@ class DataSplits:
             split: which.
             batch_size: images a batch; ``batch_size`` or ``eval_batch_size`` by default.
             shuffle_seed: a new order each epoch (see :class:`EpochShuffle`), and the seed of random
-                transforms in workers; without workers those draw from torch's global generator.
-                None for the split's own order.
+                transforms in workers; without workers (always for a split that is kept in memory)
+                those draw from torch's global generator. None for the split's own order.
             drop_last: leave out a last batch that is smaller, unless it is the only one.
         """
         part = self.split(split)

@@ -52,9 +52,9 @@ def fit(size: tuple[int, int]) -> ImageTransform:
     return resize_and_crop
 
 
-def is_random(specs: Sequence[TransformSpec]) -> bool:
+def is_random(spec: TransformSpec) -> bool:
     """Whether two passes over an image may differ."""
-    return any(not isinstance(spec, Resize | CenterCrop) for spec in specs)
+    return not isinstance(spec, Resize | CenterCrop)
 
 
 def _unchanged(image: Tensor) -> Tensor:

@@ -76,7 +76,9 @@ class RandomAffine(Section):
         default=None, description="largest shift [X, Y] as a share of the image's width and height"
     )
     scale: Range | None = Field(default=None, description="least and largest scale")
-    interpolation: Interpolation = Field(default="bilinear", description="between pixels")
+    interpolation: Literal["nearest", "bilinear"] = Field(
+        default="bilinear", description="between pixels"
+    )
 
 
 class ColorJitter(Section):

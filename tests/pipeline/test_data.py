@@ -15,12 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
+from torchvision.transforms import InterpolationMode, v2
 
 from pipeline.data import DataSplits, load_data
+from pipeline.data.batched import affine, build_batch_transform
 from pipeline.data.images import to_tensor
 from pipeline.data.splits import stratified
 from pipeline.errors import DataError, InvalidValueError
 from pipeline.recipe import Data
+from pipeline.recipe.transforms import RandomHorizontalFlip
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 
@@ -307,6 +310,66 @@ def test_random_transforms_change_training_images_alone(folder: Path) -> None:
     assert not splits.train.is_kept and splits.calibration.is_kept
     assert np.array_equal(splits.train.indices, splits.calibration.indices)
     assert splits.train.sample.shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_a_batch_is_turned_as_torchvision_turns_each_image(
+    interpolation: str, kind: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = (torch.rand(5, 3, 9, 12, generator=generator) * 255).to(kind)
+    angles = torch.tensor([0.0, 10.0, -33.0, 75.0, 5.0])
+    shifts = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, -1.0], [0.0, 0.0], [-3.0, 2.0]])
+    scales = torch.tensor([1.0, 0.9, 1.1, 1.0, 1.3])
+    moved = affine(images, angles, shifts, scales, interpolation)
+    assert moved.dtype == kind
+    for i, image in enumerate(images):
+        expected = v2.functional.affine(
+            image,
+            angle=float(angles[i]),
+            translate=shifts[i].tolist(),
+            scale=float(scales[i]),
+            shear=[0.0, 0.0],
+            interpolation=InterpolationMode(interpolation),
+        )
+        step = 1.0 if kind == torch.uint8 else 1e-2
+        torch.testing.assert_close(moved[i].float(), expected.float(), atol=step, rtol=0)
+
+
+def test_augmented_digits_stay_in_memory_and_each_image_has_its_own_draw() -> None:
+    config = data(
+        mean=0.0,
+        std=1.0,
+        transforms={
+            "train": [
+                {"name": "random_affine", "degrees": 20, "translate": [0.2, 0.2]},
+                {"name": "random_horizontal_flip", "p": 0.5},
+                {"name": "random_vertical_flip", "p": 0.0},
+            ]
+        },
+    )
+    splits = load_data(config, input_shape=(1, 8, 8))
+    assert splits.train.is_kept
+    same = [3] * 40
+    torch.manual_seed(0)
+    first, second = splits.train.__getitems__(same)[0], splits.train.__getitems__(same)[0]
+    assert len(first.unique(dim=0)) > 30
+    assert not torch.equal(first, second)
+    torch.manual_seed(0)
+    assert torch.equal(splits.train.__getitems__(same)[0], first)
+    plain = splits.calibration.__getitems__(same)[0]
+    assert len(plain.unique(dim=0)) == 1
+    assert 0 <= first.min() and first.max() <= 1
+
+
+def test_a_batch_is_mirrored_as_often_as_asked() -> None:
+    flip = build_batch_transform([RandomHorizontalFlip(p=0.25)])
+    images = torch.arange(6.0).reshape(1, 1, 2, 3).expand(4000, 1, 2, 3)
+    torch.manual_seed(0)
+    mirrored = flip(images)[:, 0, 0, 0] == 2
+    assert torch.equal(flip(images).sort(-1).values, images)
+    assert float(mirrored.float().mean()) == pytest.approx(0.25, abs=0.03)
 
 
 def test_every_transform_of_a_recipe_gives_the_wanted_shape(folder: Path) -> None:
