@@ -97,6 +97,10 @@ class ExecutionPath(Mapping[str, Value]):
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> tuple[type["ExecutionPath"], tuple[dict[str, Value]]]:
+        # a pickle must not carry the hash: text hashes differently in each process
+        return ExecutionPath, (self._values,)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mapping) and self._values == dict(other)
 

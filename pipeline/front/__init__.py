@@ -5,7 +5,7 @@ about a path, :mod:`~pipeline.front.front` the front and its file;
 :mod:`~pipeline.front.selection` turns ``knee`` or ``budget=70%`` into paths.
 """
 
-from pipeline.front.dominance import hypervolume, hypervolume_history, pareto_front
+from pipeline.front.dominance import Archive, hypervolume, hypervolume_history, pareto_front
 from pipeline.front.front import SCHEMA, Front, to_record
 from pipeline.front.points import COSTS, CostName, Point, Retrained, State, TrialRecord, known_cost
 from pipeline.front.selection import select
@@ -13,6 +13,7 @@ from pipeline.front.selection import select
 __all__ = [
     "COSTS",
     "SCHEMA",
+    "Archive",
     "CostName",
     "Front",
     "Point",

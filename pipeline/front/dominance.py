@@ -55,6 +55,38 @@ def hypervolume(
     return float(moocore.hypervolume(points, ref=bound, maximise=[True, False]))
 
 
+class Archive:
+    """The non-dominated points so far, and their hypervolume: for points that come one by one.
+
+    Args:
+        reference: as for :func:`hypervolume`.
+
+    Raises:
+        InvalidValueError: the reference is not finite.
+    """
+
+    def __init__(self, reference: tuple[float, float]) -> None:
+        self._reference = _reference(reference)
+        self._points = np.empty((0, 2))
+        self.hypervolume = 0.0
+
+    def add(self, accuracy: float, cost: float) -> float:
+        """Takes a point; returns the hypervolume with it.
+
+        Raises:
+            InvalidValueError: a number is not finite.
+        """
+        point = _points([accuracy], [cost])
+        better = (self._points[:, 0] >= accuracy) & (self._points[:, 1] <= cost)
+        if not better.any():
+            points = np.concatenate([self._points, point])
+            self._points = points[moocore.is_nondominated(points, maximise=[True, False])]
+            self.hypervolume = float(
+                moocore.hypervolume(self._points, ref=self._reference, maximise=[True, False])
+            )
+        return self.hypervolume
+
+
 def hypervolume_history(
     accuracy: npt.ArrayLike, cost: npt.ArrayLike, reference: tuple[float, float]
 ) -> Floats:
@@ -71,20 +103,12 @@ def hypervolume_history(
     Raises:
         InvalidValueError: the shapes differ, a number is infinite, or the reference is not finite.
     """
+    archive = Archive(reference)
     columns = _columns(accuracy, cost)
-    if np.isinf(columns).any():
-        raise InvalidValueError("accuracies and costs must not be infinite in a history")
-    bound = _reference(reference)
     history = np.zeros(len(columns))
-    best = np.empty((0, 2))
-    volume = 0.0
     for i, point in enumerate(columns):
-        beaten = ((best[:, 0] >= point[0]) & (best[:, 1] <= point[1])).any()
-        if not (beaten or np.isnan(point).any()):
-            best = np.vstack([best, point])
-            best = best[moocore.is_nondominated(best, maximise=[True, False])]
-            volume = float(moocore.hypervolume(best, ref=bound, maximise=[True, False]))
-        history[i] = volume
+        known = not np.isnan(point).any()
+        history[i] = archive.add(*point) if known else archive.hypervolume
     return history
 
 
