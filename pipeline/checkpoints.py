@@ -76,9 +76,10 @@ class KnownCheckpoint:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if digest != self.sha256:
+            wanted = f" of {self.size_bytes}" if self.size_bytes else ""
             raise CheckpointError(
                 f"{origin} must have the SHA-256 {self.sha256}, but has {digest} "
-                f"({file.stat().st_size} of {self.size_bytes} bytes)"
+                f"({file.stat().st_size}{wanted} bytes)"
             )
 
 
@@ -101,6 +102,30 @@ def fetch_checkpoint(name: str) -> Path:
     if name not in known:
         raise CheckpointError(f"there is no known checkpoint {name!r}; {nearest(name, known)}")
     return known[name].fetch()
+
+
+def fetch_file(origin: str, *, sha256: str | None = None) -> Path:
+    """A local file as it is, or one behind a URL, downloaded once and checked.
+
+    Args:
+        origin: a file's path, or a URL.
+        sha256: 64 hexadecimal digits; a URL needs it, a local file is checked if it is given.
+
+    Raises:
+        CheckpointError: the file is absent, can't be downloaded, or has another checksum.
+    """
+    name = origin.rsplit("/", 1)[-1]
+    if "://" in origin:
+        if sha256 is None:
+            raise CheckpointError(f"a download needs its SHA-256, but {origin} has none")
+        # the checksum in the name keeps files of equal names apart
+        file = f"{sha256[:12]}-{name}"
+        return KnownCheckpoint(name, file, (origin,), 0, sha256, "", origin, "").fetch()
+    if not Path(origin).is_file():
+        raise CheckpointError(f"there is no file {origin}")
+    if sha256 is not None:
+        KnownCheckpoint(name, name, (), 0, sha256, "", "", "")._check(Path(origin), origin)
+    return Path(origin)
 
 
 def checkpoint_folder() -> Path:

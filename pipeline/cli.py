@@ -108,7 +108,8 @@ def search(
     out.print(terminal.front_table(front, front.points))
     out.print(f"\n{len(front.points)} paths, hypervolume {front.hypervolume:.4f}.")
     out.print(f"Report: {run.report_file}")
-    out.print(f"Next: paretopath retrain {directory} --select {resolved.retrain.select}")
+    if resolved.data is not None:
+        out.print(f"Next: paretopath retrain {directory} --select {resolved.retrain.select}")
 
 
 @app.command(epilog="Example: paretopath front runs/digits_vit --select knee")

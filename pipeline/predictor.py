@@ -6,7 +6,7 @@ Scores from here are the predictor's opinion, not measurements; they rest on no 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,7 @@ class AccuracyPredictor:
         return result + np.float32(self.base)
 
 
+@runtime_checkable
 class PredictableSpace(Protocol):
     """A search space that a predictor knows."""
 

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from optuna.trial import TrialState
 
+from pipeline.checkpoints import fetch_file
 from pipeline.cost import CostModel, CostTable
 from pipeline.cost import create as create_cost_model
 from pipeline.elastic import ElasticModel, ElasticSpace
-from pipeline.errors import InvalidPathError, RunDirectoryError
+from pipeline.errors import InvalidPathError, InvalidValueError, RunDirectoryError
 from pipeline.evaluate import Evaluator
 from pipeline.files import write_atomically
 from pipeline.front import COSTS, Front, Point, TrialRecord
 from pipeline.paths import ExecutionPath
+from pipeline.predictor import AccuracyPredictor, PredictableSpace, PredictorEvaluator
 from pipeline.recipe import Recipe, load_recipe, parse_budget
 from pipeline.record import Evaluated, evaluated, load_study
 from pipeline.registry import create_space
@@ -163,6 +165,31 @@ class Run:
         model = self.space.build()
         load_into(model, weights or self.weights_file)
         return model.to(self.device)
+
+    @property
+    def accuracy_source(self) -> str:
+        """Where the accuracies of the search come from, for people."""
+        predictor = self.recipe.accuracy.predictor
+        if predictor is None:
+            return "measured on validation"
+        return f"predicted by {predictor.rsplit('/', 1)[-1]}, not measured"
+
+    def predictor(self) -> PredictorEvaluator:
+        """What predicts accuracies in place of data; downloaded once if the recipe gives a URL.
+
+        Raises:
+            InvalidValueError: the space has no features for a predictor.
+            CheckpointError: the file can't be had, or its checksum is not the recipe's.
+        """
+        if not isinstance(self.space, PredictableSpace):
+            raise InvalidValueError(
+                f"accuracy.source predictor needs a space that a predictor knows, "
+                f"but {self.recipe.space.name} is none"
+            )
+        accuracy = self.recipe.accuracy
+        assert accuracy.predictor is not None
+        file = fetch_file(accuracy.predictor, sha256=accuracy.sha256)
+        return PredictorEvaluator(self.space, AccuracyPredictor.load(file))
 
     def evaluator(self, model: ElasticModel, split: "SplitName") -> Evaluator:
         """Scores paths of a model on ``validation`` or ``test``."""

@@ -57,15 +57,19 @@ def front_table(front: Front, points: Sequence[Point]) -> Table:
     retrained = any(p.retrained for p in (*points, front.full))
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("path", style="cyan", no_wrap=True)
-    columns = [f"{front.metric} (val.)", "test"]
+    predicted = front.full.samples == 0
+    columns = [f"{front.metric} (predicted)"] if predicted else [f"{front.metric} (val.)", "test"]
     columns += ["retrained (val.)", "retrained, test"] if retrained else []
     for column in [*columns, "energy", "saved", "latency", "MACs", "parameters"]:
         table.add_column(column, justify="right", no_wrap=True)
     rows = [*points] if front.full in points else [*points, front.full]
     for point in rows:
         best = point.best_retrained
-        cells = [percent(point.accuracy, point.accuracy_error)]
-        cells += [percent(point.test_accuracy, point.test_error)]
+        if predicted:
+            cells = [percent(point.accuracy)]
+        else:
+            cells = [percent(point.accuracy, point.accuracy_error)]
+            cells += [percent(point.test_accuracy, point.test_error)]
         if retrained:
             cells += [percent(best.accuracy, best.error) if best else "–"]
             cells += [percent(best.test_accuracy, best.test_error) if best else "–"]

@@ -29,12 +29,15 @@ def search_run(run: Run, *, on_progress: Callable[[SearchProgress], None] | None
         cost=recipe.cost,
         budgets=run.budgets,
     )
-    model = run.load_model()
-    evaluator = run.evaluator(model, "validation")
+    predicted = run.recipe.accuracy.source == "predictor"
+    model = None if predicted else run.load_model()
+    evaluator = run.predictor() if model is None else run.evaluator(model, "validation")
     search(
         run.space, run.table, evaluator, settings, run_dir=run.directory, on_progress=on_progress
     )
-    front = with_test(run, model, make_front(run, run.trials()))
+    front = make_front(run, run.trials())
+    if model is not None:
+        front = with_test(run, model, front)
     front.save(run.front_file)
     return front
 
@@ -81,6 +84,7 @@ def make_front(run: Run, trials: Sequence[TrialRecord]) -> Front:
         hardware=run.table.cost_model.hardware,
         metric=run.task.metric,
         cost=run.recipe.search.cost,
+        accuracy_source=run.accuracy_source,
     )
 
 

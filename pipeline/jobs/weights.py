@@ -15,13 +15,14 @@ def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
     """Makes the elastic weights of a run, unless it has them: loaded, or trained; then sorted by
     importance.
 
-    Training runs the full path and, where there are exits, the fullest path to each of them.
+    A run whose accuracies are predicted needs none. Training runs the full path and, where there
+    are exits, the fullest path to each of them.
 
     Args:
         run: gets its weights file.
         on_epoch: hears how training goes.
     """
-    if run.weights_file.is_file():
+    if run.weights_file.is_file() or run.recipe.accuracy.source == "predictor":
         return
     from pipeline.importance import sort_channels
     from pipeline.retrain import SharedTraining, exit_paths, fit
