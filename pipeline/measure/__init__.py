@@ -1,0 +1,28 @@
+"""Whole paths measured on a device, and how well cost models foretell them.
+
+:mod:`~pipeline.measure.measurement` runs paths and times them, :mod:`~pipeline.measure.comparison`
+sets predictions against the result.
+"""
+
+from pipeline.measure.comparison import (
+    Agreement,
+    Comparison,
+    Prediction,
+    compare,
+    draw,
+    predict,
+    write_html,
+)
+from pipeline.measure.measurement import Measurement, measure_paths
+
+__all__ = [
+    "Agreement",
+    "Comparison",
+    "Measurement",
+    "Prediction",
+    "compare",
+    "draw",
+    "measure_paths",
+    "predict",
+    "write_html",
+]
