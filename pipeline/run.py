@@ -149,9 +149,14 @@ class Run:
     @cached_property
     def data(self) -> "DataSplits":
         """Its images; RecipeError if the recipe has none."""
-        from pipeline.data import load_data  # imports torchvision, which takes seconds
+        from pipeline.data.opening import open_data  # imports torchvision, which takes seconds
 
-        return load_data(self.recipe.data_for("this"), input_shape=self.space.input_shape)
+        return open_data(
+            self.recipe.data_for("this"),
+            self.recipe.task,
+            input_shape=self.space.input_shape,
+            num_classes=getattr(self.space, "num_classes", None),
+        )
 
     @cached_property
     def task(self) -> Task:

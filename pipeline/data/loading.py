@@ -44,7 +44,7 @@ def load_data(
             f"{config.source!r} has {len(source.class_names)}"
         )
     parts = _choose_parts(config, source)
-    normalise = _normalisation(config, input_shape[0])
+    normalise = normalisation(config, input_shape[0])
     size = (input_shape[1], input_shape[2])
     wanted = config.transforms
     evaluation = (
@@ -130,7 +130,8 @@ def _own_split(source: Source, wanted: str, field: str) -> Examples:
     return source.splits[wanted]
 
 
-def _normalisation(config: Data, channels: int) -> Normalisation:
+def normalisation(config: Data, channels: int) -> Normalisation:
+    """The normalisation of a recipe; DataError if it is for another number of channels."""
     for name, values in (("mean", config.mean), ("std", config.std)):
         if len(values) not in (1, channels):
             raise DataError(

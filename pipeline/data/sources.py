@@ -1,7 +1,8 @@
 """Where images and labels come from: scikit-learn's digits, or what `datasets` can load."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -47,14 +48,7 @@ def read_source(config: Data, *, channels: int) -> Source:
     """
     if config.source == DIGITS:
         return _digits(channels)
-    tables = _open(config)
-    for name, table in tables.items():
-        for field, column in (("image", config.image), ("target", config.target)):
-            if column not in table.column_names:
-                raise DataError(
-                    f"data.{field} must be a column of {config.source!r} ({name}), "
-                    f"but got {column!r}; {nearest(column, table.column_names)}"
-                )
+    tables = open_tables(config)
     labels, class_names = _read_labels(tables, config.target)
     splits = {
         name: _TableExamples(table, labels[name], config, channels)
@@ -83,31 +77,54 @@ def _digits(channels: int) -> Source:
     )
 
 
+class PictureColumn:
+    """The pictures of one column of a `datasets.Dataset`, decoded one by one.
+
+    Args:
+        table: its rows.
+        column: of pictures, of their files' bytes or names, or of arrays.
+        folder: where file names start.
+    """
+
+    def __init__(self, table: Any, column: str, *, folder: str) -> None:
+        self.column = column
+        self.table = with_images(table.select_columns([column]), column)
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def read(self, index: int, convert: Callable[[Any], Tensor]) -> Tensor:
+        """What ``convert`` makes of one picture (PIL's, or an array).
+
+        Raises:
+            DataError: it can't be read or converted; says which.
+        """
+        try:
+            value = self.table[index][self.column]
+            if isinstance(value, str):
+                with Image.open(Path(self.folder, value)) as picture:
+                    return convert(picture)
+            return convert(value)
+        except (DataError, OSError) as error:  # OSError: PIL's of a broken picture too
+            raise DataError(f"image {index} of column {self.column!r}: {error}") from error
+
+
 class _TableExamples:
-    """Rows of a `datasets.Dataset`, decoded one by one."""
+    """Rows of a `datasets.Dataset` with labels."""
 
     def __init__(
         self, table: Any, labels: npt.NDArray[np.int64], config: Data, channels: int
     ) -> None:
         self.labels = labels
-        self.column = config.image
-        self.table = _with_images(table.select_columns([self.column]), self.column)
-        self.channels = channels
-        self.max_value = config.max_value
-        self.folder = _folder(config)
+        self.pictures = PictureColumn(table, config.image, folder=files_folder(config))
+        self.convert = partial(to_tensor, channels=channels, max_value=config.max_value)
 
     def image(self, index: int) -> Tensor:
-        try:
-            value = self.table[index][self.column]
-            if isinstance(value, str):
-                with Image.open(Path(self.folder, value)) as picture:
-                    return to_tensor(picture, self.channels, max_value=self.max_value)
-            return to_tensor(value, self.channels, max_value=self.max_value)
-        except (DataError, OSError) as error:  # OSError: PIL's of a broken picture too
-            raise DataError(f"image {index} of column {self.column!r}: {error}") from error
+        return self.pictures.read(index, self.convert)
 
 
-def _with_images(table: Any, column: str) -> Any:
+def with_images(table: Any, column: str) -> Any:
     """Bytes of picture files are decoded as pictures, whether the file says so or not."""
     import datasets
 
@@ -117,7 +134,7 @@ def _with_images(table: Any, column: str) -> Any:
     return table.cast_column(column, datasets.Image()) if is_file or is_bytes else table
 
 
-def _folder(config: Data) -> str:
+def files_folder(config: Data) -> str:
     """Where file names in a column start: `data_dir`, else the folder of the first data file."""
     if config.data_dir:
         return config.data_dir
@@ -125,8 +142,12 @@ def _folder(config: Data) -> str:
     return str(Path(first).parent)
 
 
-def _open(config: Data) -> dict[str, Any]:
-    """The splits of a data set as `datasets.Dataset`, by name."""
+def open_tables(config: Data) -> dict[str, Any]:
+    """The splits of a data set as `datasets.Dataset`, by name.
+
+    Raises:
+        DataError: it can't be had or read, or lacks the image or target column.
+    """
     _check_files(config)
     if config.source not in LOCAL_SOURCES and not Path(config.source).exists():
         _check_hub(config.source)
@@ -150,7 +171,15 @@ def _open(config: Data) -> dict[str, Any]:
     except Exception as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise DataError(f"data.source {config.source!r} can't be read: {reason}") from error
-    return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+    tables = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+    for name, table in tables.items():
+        for field, column in (("image", config.image), ("target", config.target)):
+            if column not in table.column_names:
+                raise DataError(
+                    f"data.{field} must be a column of {config.source!r} ({name}), "
+                    f"but got {column!r}; {nearest(column, table.column_names)}"
+                )
+    return tables
 
 
 def _check_files(config: Data) -> None:

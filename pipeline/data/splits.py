@@ -159,6 +159,23 @@ class EpochShuffle(Sampler[int]):
         yield from torch.randperm(self.length, generator=generator).tolist()
 
 
+class AnySplit(Protocol):
+    """What :class:`DataSplits` asks of a part: :class:`Split`, or one with other targets."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its images stay in memory."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Batch: ...
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Images and targets of a batch."""
+        ...
+
+
 @dataclass(frozen=True)
 class DataSplits:
     """The fixed parts of a data set.
@@ -174,10 +191,10 @@ class DataSplits:
         workers: processes that decode images which are not kept in memory.
     """
 
-    train: Split
-    calibration: Split
-    validation: Split
-    test: Split
+    train: AnySplit
+    calibration: AnySplit
+    validation: AnySplit
+    test: AnySplit
     class_names: tuple[str, ...]
     batch_size: int
     eval_batch_size: int
@@ -188,13 +205,13 @@ class DataSplits:
         """How many classes there are."""
         return len(self.class_names)
 
-    def split(self, name: SplitName) -> Split:
+    def split(self, name: SplitName) -> AnySplit:
         """One split by its name."""
         if name not in get_args(SplitName):
             raise InvalidValueError(
                 f"there is no split {name!r}; {nearest(name, get_args(SplitName))}"
             )
-        found: Split = getattr(self, name)
+        found: AnySplit = getattr(self, name)
         return found
 
     def loader(
@@ -223,7 +240,7 @@ class DataSplits:
             sampler = EpochShuffle(len(part), seed=shuffle_seed)
             generator = torch.Generator().manual_seed(shuffle_seed)
         return DataLoader(
-            part,
+            part,  # type: ignore[arg-type]
             batch_size=size,
             sampler=sampler,
             generator=generator,

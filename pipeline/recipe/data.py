@@ -17,10 +17,12 @@ from pipeline.recipe.section import (
 from pipeline.recipe.transforms import TransformSpec
 
 DIGITS = "digits"
+DIGIT_SCENES = "digit_scenes"
+BUILT_IN = (DIGITS, DIGIT_SCENES)
 FROM_DISK = "load_from_disk"
 FOLDER_BUILDERS = ("imagefolder",)
 FILE_BUILDERS = ("parquet", "csv", "json", "arrow", "webdataset")
-LOCAL_SOURCES = (DIGITS, *FOLDER_BUILDERS, *FILE_BUILDERS, FROM_DISK)
+LOCAL_SOURCES = (*BUILT_IN, *FOLDER_BUILDERS, *FILE_BUILDERS, FROM_DISK)
 
 
 def _as_files(value: Any) -> Any:
@@ -110,7 +112,8 @@ class Data(Section):
     source: str = Field(
         default=DIGITS,
         min_length=1,
-        description="digits (scikit-learn's, always there), a builder of `datasets` (imagefolder, "
+        description="digits (scikit-learn's) or digit_scenes (made of them, with masks), always "
+        "there; a builder of `datasets` (imagefolder, "
         "parquet, csv, …), load_from_disk, a hub id (owner/name), or a folder that starts with ./",
     )
     config: str | None = Field(default=None, description="the hub data set's configuration")
@@ -188,10 +191,12 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _source_has_what_it_needs(self) -> Self:
-        if self.source == DIGITS and (
+        if self.source in BUILT_IN and (
             self.data_dir or self.data_files or self.config or self.revision
         ):
-            raise ValueError("source digits takes no data_dir, data_files, config or revision")
+            raise ValueError(
+                f"source {self.source} takes no data_dir, data_files, config or revision"
+            )
         if self.source in (*FOLDER_BUILDERS, FROM_DISK) and not (self.data_dir or self.data_files):
             raise ValueError(f"source {self.source} needs data_dir, the folder that holds it")
         if self.source in FILE_BUILDERS and not self.data_files:

@@ -38,7 +38,9 @@ class Recipe(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="of the job, for folders and W&B: letters, digits, dot, underscore and hyphen",
     )
-    task: TaskSection = ClassificationTask()
+    task: TaskSection = Field(
+        default=ClassificationTask(), description="what is predicted: classification, segmentation"
+    )
     space: Space
     weights: Weights | None = Field(
         default=None, description="file or hub id of the base model's weights; null: train it first"

@@ -1,0 +1,351 @@
+"""The process that talks to W&B. Run as ``python -m pipeline.tracking.session``, fed by a tracker.
+
+It alone imports wandb: whatever that does (waits for a server, fills its threads, fails), the job
+goes on. Online runs that can't begin become offline ones. When the job ends, or dies, so does this
+process, at the latest after :data:`LAST_S` seconds; what W&B has on disk by then can be uploaded
+later.
+"""
+
+import json
+import math
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from pipeline.front import Archive, Front, TrialRecord
+from pipeline.tracking.charts import (
+    Rows,
+    front_figure,
+    front_rows,
+    line_rows,
+    trial_rows,
+    unit_rows,
+)
+from pipeline.tracking.identity import Identity, load_identity, save_identity
+from pipeline.tracking.messages import (
+    Close,
+    Log,
+    Message,
+    Objective,
+    Opening,
+    RunMessage,
+    Show,
+    Start,
+    Summarize,
+    Trials,
+)
+from pipeline.tracking.mode import answers, has_key
+
+PROBE_S = 5.0  # for a server to say anything at all
+FINISH_S = 60.0  # for uploads after the last message
+LAST_S = 120.0  # for everything after the end of the job
+
+Notify = Callable[[str, str], None]
+"""Tells the job something: (``note`` or ``warning``, text)."""
+
+
+@dataclass
+class _Run:
+    """A W&B run that is open.
+
+    Attributes:
+        handle: wandb's.
+        identity: its id, and the first step not yet logged.
+        objective: of a search.
+        archive: the best trials so far, for the hypervolume.
+        best: the best accuracy so far.
+        failed: how many trials failed.
+    """
+
+    handle: Any
+    identity: Identity
+    objective: Objective | None
+    archive: Archive | None = None
+    best: float = 0.0
+    failed: int = 0
+
+
+@dataclass
+class Session:
+    """The runs of one job.
+
+    Attributes:
+        opening: where and how.
+        notify: tells the job.
+        mode: ``online`` or ``offline``; None until the first run begins.
+        runs: those that are open, by name.
+        folders: of the offline runs so far.
+    """
+
+    opening: Opening
+    notify: Notify
+    mode: Literal["online", "offline"] | None = None
+    runs: dict[str, _Run] = field(default_factory=dict)
+    folders: list[Path] = field(default_factory=list)
+
+    def handle(self, message: RunMessage) -> None:
+        """Does what a message asks."""
+        if isinstance(message, Start):
+            self.runs[message.run] = self._start(message)
+            return
+        run = self.runs[message.run]
+        if isinstance(message, Log):
+            if message.step >= run.identity.next_step:
+                self._log(message.run, run, message.values, message.step)
+        elif isinstance(message, Trials):
+            for record in message.records:
+                self._trial(message.run, run, record, known=message.known)
+        elif isinstance(message, Summarize):
+            run.handle.summary.update(_plain(message.values))
+        elif isinstance(message, Show):
+            _show(run.handle, message, step=run.identity.next_step)
+            self._advance(message.run, run, run.identity.next_step)
+        else:
+            self._finish(message.run, failed=message.failed)
+
+    def close(self, *, failed: bool) -> None:
+        """Ends all runs."""
+        for name in list(self.runs):
+            self._finish(name, failed=failed)
+        if self.folders:
+            parent = self.folders[0].parent
+            count = len(self.folders)
+            self.notify(
+                "note",
+                f"W&B: {count} offline run{'s' if count > 1 else ''} in {parent}; "
+                f"upload: wandb sync {parent}/offline-run-*",
+            )
+
+    def _start(self, start: Start) -> _Run:
+        import wandb
+
+        # what is uploaded later stays with the run, in place of the user's home
+        os.environ.setdefault("WANDB_DATA_DIR", str(self.opening.run_dir / "wandb" / "data"))
+        if self.mode is None:
+            self.mode = self._resolve_mode(wandb.setup().settings.base_url)
+        identity = load_identity(self.opening.run_dir, start.run)
+        try:
+            handle = self._init(start, identity)
+        except Exception as error:
+            if self.mode == "offline":
+                raise
+            self.mode = "offline"
+            self.notify(
+                "warning", f"W&B can't be reached, so runs are kept offline: {_line(error)}"
+            )
+            handle = self._init(start, identity)
+        if self.mode == "offline":
+            self.folders.append(Path(handle.dir).parent)
+        else:
+            self.notify("note", f"W&B: {handle.url}")
+            identity = Identity(identity.id, max(identity.next_step, int(handle.step)))
+        archive = None
+        if start.objective:
+            handle.define_metric("*", step_metric="trial")
+            archive = Archive((0.0, start.objective.full_cost))
+        return _Run(handle, identity, start.objective, archive)
+
+    def _resolve_mode(self, server: str) -> Literal["online", "offline"]:
+        wanted = self.opening.mode
+        if wanted == "auto" and has_key(server, os.environ, Path.home()):
+            wanted = "online"
+        if wanted != "online":
+            return "offline"
+        if not answers(server, timeout_s=PROBE_S):
+            self.notify("warning", f"W&B does not answer at {server}, so runs are kept offline")
+            return "offline"
+        return "online"
+
+    def _init(self, start: Start, identity: Identity) -> Any:
+        import wandb
+
+        settings = wandb.Settings(
+            console="off",
+            silent=True,
+            program="paretopath",
+            disable_git=True,
+            disable_job_creation=True,
+            init_timeout=self.opening.init_s,
+            finish_timeout=FINISH_S,
+            x_transaction_log_flush_interval=1.0,
+        )
+        return wandb.init(
+            project=self.opening.project,
+            entity=self.opening.entity,
+            group=self.opening.group,
+            tags=list(self.opening.tags),
+            job_type=start.kind,
+            name=f"{self.opening.group} {start.run}",
+            id=identity.id,
+            resume="allow",
+            mode=self.mode,
+            dir=str(self.opening.run_dir),
+            config=_plain(start.config),
+            reinit="create_new",
+            settings=settings,
+        )
+
+    def _log(self, name: str, run: _Run, values: Mapping[str, Any], step: int) -> None:
+        run.handle.log(_plain(values), step=step, commit=True)
+        if run.objective:  # not worth a file: a search's next step follows from its trials
+            run.identity = run.identity.advanced(step)
+        else:
+            self._advance(name, run, step)
+
+    def _advance(self, name: str, run: _Run, step: int) -> None:
+        run.identity = run.identity.advanced(step)
+        save_identity(self.opening.run_dir, name, run.identity)
+
+    def _trial(self, name: str, run: _Run, trial: TrialRecord, *, known: bool) -> None:
+        run.failed += trial.state == "failed"
+        if trial.state == "complete" and trial.accuracy is not None:
+            run.best = max(run.best, trial.accuracy)
+            if run.objective and run.archive and run.objective.cost in trial.costs:
+                run.archive.add(trial.accuracy, trial.costs[run.objective.cost])
+        step = run.identity.next_step
+        if known:  # one step a trial, in whatever order they finished
+            run.identity = run.identity.advanced(step)
+            return
+        values: dict[str, Any] = {"trial": trial.number, "failed": run.failed}
+        values |= {str(name): cost for name, cost in trial.costs.items()}
+        if trial.accuracy is not None:
+            values |= {"accuracy": trial.accuracy, "accuracy_error": trial.accuracy_error}
+        if run.archive and run.objective:
+            values["hypervolume"] = run.archive.hypervolume / run.objective.full_cost
+            values["best_accuracy"] = run.best
+        self._log(name, run, values, step)
+
+    def _finish(self, name: str, *, failed: bool) -> None:
+        self.runs.pop(name).handle.finish(exit_code=int(failed))
+
+
+def _show(handle: Any, show: Show, *, step: int) -> None:
+    """Tables, charts, summary and artifact of a front."""
+    import wandb
+
+    def table(rows: Rows) -> Any:
+        return wandb.Table(columns=rows[0], data=rows[1])
+
+    front = show.front
+    line = table(line_rows(front))
+    shown = {
+        "trials": table(trial_rows(show.trials)),
+        "front": table(front_rows(front)),
+        # one of W&B's own Vega charts, which it draws without a preset stored on the server first
+        "front_chart": wandb.plot.line(
+            line, front.cost, "accuracy", stroke="series", title=f"{front.metric}, {front.hardware}"
+        ),
+        "front_figure": wandb.Plotly(front_figure(front, show.trials)),
+    }
+    if show.unit_costs:
+        shown["unit_costs"] = table(unit_rows(show.unit_costs))
+    handle.log(shown, step=step, commit=True)
+    handle.summary.update(_plain(_front_summary(front)))
+    artifact = wandb.Artifact(f"front-{handle.id}", type="front")
+    for file in show.files:
+        artifact.add_file(str(file))
+    handle.log_artifact(artifact)
+
+
+def _front_summary(front: Front) -> dict[str, Any]:
+    return {
+        "hypervolume": front.hypervolume,
+        "front_points": len(front.points),
+        "full_accuracy": front.full.accuracy,
+        "full_" + front.cost: front.cost_of(front.full),
+        "hardware": front.hardware,
+        "metric": front.metric,
+    }
+
+
+def _plain(values: Any) -> Any:
+    """What W&B takes: mappings with text as keys, lists, and numbers that are finite."""
+    if isinstance(values, Mapping):
+        plain = {str(name): _plain(value) for name, value in values.items()}
+        return {name: value for name, value in plain.items() if value is not None}
+    if isinstance(values, list | tuple):
+        return [_plain(value) for value in values]
+    if isinstance(values, float) and not math.isfinite(values):
+        return None
+    return values if isinstance(values, bool | int | float | str | None) else str(values)
+
+
+def _line(error: BaseException) -> str:
+    """An error on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _messages(pipe: IO[bytes]) -> Iterator[Message]:
+    """Messages until the pipe ends."""
+    while True:
+        try:
+            yield pickle.load(pipe)
+        except EOFError:
+            return
+
+
+def serve(pipe: IO[bytes], notify: Notify) -> None:
+    """Handles messages until the last one, or until the job that sends them is gone.
+
+    The first thing that fails ends the tracking, with one warning; what comes after is dropped.
+    """
+    messages = _messages(pipe)
+    session: Session | None = None
+    failed = True
+    try:
+        for message in messages:
+            if isinstance(message, Opening):
+                session = Session(message, notify)
+            elif isinstance(message, Close):
+                failed = message.failed
+            elif session:
+                session.handle(message)
+    except Exception as error:
+        notify("warning", f"W&B tracking is off: {_line(error)}")
+        for _ in messages:
+            pass
+    try:
+        if session:
+            session.close(failed=failed)
+    except Exception as error:
+        notify("warning", f"W&B may lack the end of a run: {_line(error)}")
+
+
+def _outlive(parent: int) -> None:
+    """Thread: ends this process, wherever it hangs, some time after the job's has ended."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    time.sleep(LAST_S)
+    os._exit(1)
+
+
+def main() -> None:
+    """Serves the pipe that is standard input, answering on standard output."""
+    parent = os.getppid()
+    threading.Thread(target=_outlive, args=(parent,), daemon=True).start()
+    # the job ends this process, by closing the pipe: signals to its group are for the job
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(5)  # the job goes first
+    answer = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print is no answer
+
+    def notify(kind: str, text: str) -> None:
+        try:
+            answer.write(json.dumps([kind, text]) + "\n")
+        except OSError:
+            pass  # the job is gone: nobody is left to be told
+
+    serve(sys.stdin.buffer, notify)
+    os._exit(0)  # W&B's own exit hooks wait for servers that hang
+
+
+if __name__ == "__main__":
+    main()
