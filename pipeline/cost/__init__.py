@@ -58,12 +58,13 @@ def create(kind: str = "accelerator", **options: Any) -> CostModel:
     """Makes a cost model.
 
     Args:
-        kind: ``accelerator`` (analytic), ``mapper`` (ZigZag's search, the reference for it) or ``device``
-            (measured here).
-        options: of an accelerator, and of a mapper: ``preset``, hardware by name, or ``hardware``, a file
-            of this package's schema or ZigZag's, with ``mapping``, ZigZag's mapping file; and
-            ``objective``, what mappings are chosen for. The rest of :class:`AcceleratorModel`'s,
-            :class:`MapperModel`'s and :class:`DeviceCostModel`'s arguments.
+        kind: ``accelerator`` (analytic), ``mapper`` (ZigZag's search, the reference for it) or
+            ``device`` (measured here).
+        options: of the accelerator and the mapper: ``preset``, hardware by name, or ``hardware``, a
+            file of this package's schema or ZigZag's, with ``mapping``, ZigZag's mapping file. The
+            rest are the arguments of :class:`~pipeline.cost.accelerator.AcceleratorModel`,
+            :class:`~pipeline.cost.mapper.MapperModel` and
+            :class:`~pipeline.cost.device.DeviceCostModel`.
 
     Raises:
         InvalidValueError: an unknown kind or option, or an illegal value.

@@ -1,4 +1,4 @@
-"""The analytic accelerator: the best mapping of each layer, found for all layers at once with NumPy.
+"""The analytic accelerator: the best mapping of each layer, found for all layers at once by NumPy.
 
 A layer runs in the order of its loops that costs least; the memories' capacities turn an order into
 tiles. Energy is what every access of every memory costs; latency is the array's steps plus what the
@@ -20,7 +20,6 @@ from pipeline.cost.loopnest import (
     Unrolling,
     Workload,
     schedules,
-    steps_in_time,
     unroll,
 )
 from pipeline.cost.model import Costs, LayerCostModel
@@ -60,6 +59,7 @@ class AcceleratorModel(LayerCostModel):
         self.design = design
         self.objective = objective
         self.max_factors = max_factors
+        self._priced: dict[bytes, Floats] = {}  # a layer's row of the workload -> its row of costs
 
     @property
     def hardware(self) -> str:
@@ -85,8 +85,7 @@ class AcceleratorModel(LayerCostModel):
             )
         if not is_pass.all():
             work = Workload.of([layer for layer in layers if not layer.is_pass])
-            distinct, inverse = np.unique(work.table, axis=0, return_inverse=True)
-            table[~is_pass] = self._price_nests(Workload(distinct))[inverse.reshape(-1)]
+            table[~is_pass] = self._price_distinct(work)
         unfit = np.flatnonzero(np.isnan(table[:, 0]))
         if len(unfit):
             raise HardwareError(f"{self.design.name} can't hold the tiles of {layers[unfit[0]]}")
@@ -94,14 +93,23 @@ class AcceleratorModel(LayerCostModel):
         costs = Costs(table[:, : len(LEVELS)].sum(axis=1), table[:, -2], table[:, -1])
         return LevelCosts(costs, energy)
 
+    def _price_distinct(self, work: Workload) -> Floats:
+        """(n, columns) costs, of which those of shapes never met before are computed."""
+        shapes, inverse = np.unique(work.table, axis=0, return_inverse=True)
+        keys = [shape.tobytes() for shape in shapes]
+        new = [i for i, key in enumerate(keys) if key not in self._priced]
+        if new:
+            costs = self._price_nests(Workload(shapes[new]))
+            self._priced.update(zip([keys[i] for i in new], costs, strict=True))
+        return np.stack([self._priced[key] for key in keys])[inverse.reshape(-1)]
+
     def _price_nests(self, work: Workload) -> Floats:
         """(n, columns) costs; NaN where no mapping fits."""
         variants = []
         for design in self.design.variants():
             unrolling = unroll(design, work)
             table = np.full((len(work.table), _COLUMNS), np.nan)
-            steps = steps_in_time(work, unrolling)
-            for batch in schedules(steps, max_factors=self.max_factors, max_cells=CELLS):
+            for batch in schedules(work, unrolling, max_factors=self.max_factors, max_cells=CELLS):
                 rows = batch.rows
                 costs, fits = _evaluate(design, work.take(rows), unrolling.take(rows), batch)
                 table[rows] = self._best(costs, fits)

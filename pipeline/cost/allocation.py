@@ -1,10 +1,10 @@
 """Which loops each memory holds: tiles as large as fit, for every layer and loop order at once.
 
-An order of the loops is given to the memories from the multipliers outwards. Each memory takes as many
-loops of each operand as its capacity allows, so as to read the next memory least (LOMA, Symons et al.,
-AICAS 2021); operands may stop at different loops. Loops that an operand does not depend on and that lie
-just above its tile join it: the tile is stationary meanwhile. Which operand is stationary at which
-memory is thus a matter of the order.
+An order of the loops is given to the memories from the multipliers outwards. Each memory takes as
+many loops of each operand as fit into it and into those further out, so as to read the next memory
+least (LOMA, Symons et al., AICAS 2021); operands may stop at different loops. Loops that an operand
+does not depend on and that lie just above its tile join it: the tile is stationary meanwhile. Which
+operand is stationary at which memory is thus a matter of the order.
 """
 
 from collections.abc import Sequence
@@ -35,30 +35,29 @@ class Allocation:
 
 def allocate(hardware: Hardware, nests: Nests) -> Allocation:
     """Fills the memories from the innermost outwards."""
-    top, count = nests.positions - 1, nests.steps.shape[1]
+    count = nests.steps.shape[1]
+    everything = np.full(count, nests.positions - 1)
     cut: dict[Operand, Ints] = {operand: np.zeros(count, dtype=np.intp) for operand in OPERANDS}
     ends: dict[Operand, list[Ints]] = {operand: [] for operand in OPERANDS}
-    sizes = {o: [nests.elements(o, units) for units in nests.exact[o][:-1]] for o in OPERANDS}
-    fits = np.ones(count, dtype=bool)
+    sizes = {operand: _sizes(hardware, nests, operand) for operand in OPERANDS}
+    whole = {o: nests.elements(o, nests.exact[o][len(sizes[o])], everything) for o in OPERANDS}
     last_reduction = last_member(nests.irrelevant["O"])
+    fits = np.ones(count, dtype=bool)
     for memory in hardware.memories:
         choices: list[tuple[Operand, Floats]] = []
         room = np.full(count, float(memory.size_bits))
         for operand in memory.operands:
             m = len(ends[operand])
             stored = _stored_bits(hardware, nests, operand, m, cut[operand], last_reduction)
+            if m == len(sizes[operand]):  # the operand's outermost memory holds all of it
+                room -= whole[operand] * stored
+                cut[operand] = everything
+                continue
             bits = sizes[operand][m] * stored
             if memory.double_buffered:
-                partly = np.arange(nests.positions)[:, None] < top
+                partly = np.arange(nests.positions)[:, None] < nests.positions - 1
                 bits = np.where(partly & (bits < bits[-1]), 2 * bits, bits)
-            if memory is hardware.levels(operand)[-1]:
-                room -= bits[-1]
-                cut[operand] = np.full(count, top)
-            else:
-                outer = hardware.levels(operand)[m + 1 :]
-                for further, tile in zip(outer, sizes[operand][m + 1 :], strict=True):
-                    bits = np.where(tile * nests.bits <= further.size_bits, bits, np.inf)
-                choices.append((operand, bits))
+            choices.append((operand, bits))
         fits &= room >= 0
         fits &= _choose(nests, choices, cut, room)
         for operand in memory.operands:
@@ -66,13 +65,23 @@ def allocate(hardware: Hardware, nests: Nests) -> Allocation:
     tiles = {}
     for operand in OPERANDS:
         stationary = next_other(nests.irrelevant[operand]).ravel()
-        cells = np.arange(count)
-        ends[operand] = [stationary.take(end * count + cells) for end in ends[operand]]
-        tiles[operand] = [
-            np.rint(pick(size, end))
-            for size, end in zip(sizes[operand], ends[operand], strict=True)
-        ]
+        ends[operand] = [stationary.take(end * count + np.arange(count)) for end in ends[operand]]
+        inner = [pick(size, end) for size, end in zip(sizes[operand], ends[operand], strict=False)]
+        tiles[operand] = [np.rint(tile) for tile in (*inner, whole[operand])]
     return Allocation(ends, tiles, fits)
+
+
+def _sizes(hardware: Hardware, nests: Nests, operand: Operand) -> list[Floats]:
+    """For each memory but the outermost, (f + 1, N) elements of a tile that ends at each position.
+
+    Infinite where the tiles of all instances together would not fit into a memory further out.
+    """
+    levels = hardware.levels(operand)[:-1]
+    sizes = [nests.elements(operand, nests.exact[operand][m]) for m in range(len(levels))]
+    for m in reversed(range(1, len(levels))):
+        beyond = sizes[m] * nests.bits > levels[m].size_bits
+        sizes[m - 1] = np.where(beyond | np.isinf(sizes[m]), np.inf, sizes[m - 1])
+    return sizes
 
 
 def _choose(
@@ -101,16 +110,16 @@ def _choose(
     best = np.full(len(room), np.inf)
     chosen = {operand: cut[operand] for operand, _ in choices}
     for places in product(range(nests.positions), repeat=len(others)):
-        left, cost = room, 0.0
+        left, cost = room, np.zeros(len(room))
         for place, (_, bits), reads in zip(places, others, traffic, strict=False):
             left = left - bits[place]
             cost = cost + reads[place]
         fitting = (last_bits <= left).sum(axis=0) - 1  # tiles grow with the position
-        place = pick(place_of_cheapest, np.maximum(fitting, 0)).astype(np.intp)
+        place_of_last = pick(place_of_cheapest, np.maximum(fitting, 0)).astype(np.intp)
         total = np.where(fitting >= 0, cost + pick(cheapest, np.maximum(fitting, 0)), np.inf)
         better = (total <= best * (1 + EPSILON)) & (total < np.inf)
         best = np.where(better, np.minimum(total, best), best)
-        chosen[last] = np.where(better, place, chosen[last])
+        chosen[last] = np.where(better, place_of_last, chosen[last])
         for other, (operand, _) in zip(places, others, strict=True):
             chosen[operand] = np.where(better, other, chosen[operand])
     cut.update(chosen)
@@ -124,7 +133,7 @@ def _from_cut(traffic: Floats, cut: Ints) -> Floats:
 
 
 def _running_minimum(costs: Floats) -> tuple[Floats, Floats]:
-    """(f + 1, N) the least of the entries up to each position, and the last position that has it."""
+    """(f + 1, N) the least of the entries up to each position, and the last place that has it."""
     least, place = costs.copy(), np.zeros(costs.shape)
     for i in range(1, len(costs)):
         better = costs[i] <= least[i - 1] * (1 + EPSILON)
@@ -147,5 +156,6 @@ def _stored_bits(
         for loop in hardware.array.unrolling.get(names[d], {})
         if loop in IRRELEVANT["O"]
     ]
-    beside = nests.cells(nests.looping[:, reducing].any(axis=1))
-    return np.where((cut < last_reduction) | beside, nests.partial_bits, nests.bits)
+    beside: Bools = nests.looping[:, reducing].any(axis=1)
+    partial = (cut < last_reduction) | nests.cells(beside)
+    return np.where(partial, nests.partial_bits, nests.bits)

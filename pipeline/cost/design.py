@@ -1,4 +1,4 @@
-"""Finds a hardware description: a preset by name, a file of ours, or ZigZag's accelerator and mapping files."""
+"""Finds a hardware description: a preset by name, a file of ours, or a pair of ZigZag's files."""
 
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -25,7 +25,8 @@ def load_design(
         mapping: ZigZag's mapping YAML; only with ZigZag's hardware.
 
     Raises:
-        HardwareError: not exactly one of preset and hardware, an unknown name, or a file that can't be read.
+        HardwareError: not exactly one of preset and hardware, an unknown name, or a file that can't
+            be read.
     """
     if (preset is None) == (hardware is None):
         raise HardwareError(

@@ -56,8 +56,8 @@ class Port(_Strict):
         name: unique in its memory.
         min_bits: the narrowest access; a smaller one costs as much.
         max_bits: bits a cycle; an access of this width costs the memory's read or write energy.
-        moves: what it carries: ``I to_lower`` is inputs read towards the multipliers, ``O from_lower``
-            results written from below, ``O to_lower`` partial sums read back.
+        moves: what it carries: ``I to_lower`` is inputs read towards the multipliers,
+            ``O from_lower`` results written from below, ``O to_lower`` partial sums read back.
     """
 
     name: str
@@ -116,13 +116,13 @@ class Memory(_Strict):
 
 
 class VectorUnit(_Strict):
-    """Does what has no multiply-accumulates: normalisation, activation, addition, pooling, resizing.
+    """Does what has no multiply-accumulates: normalising, activation, addition, pooling, resizing.
 
     Attributes:
         lanes: operations a cycle.
         operation_energy_pj: of one operation.
-        fused: operators (torch's names) that cost operations but no memory traffic, because they are
-            applied to results on their way out of the array.
+        fused: operators (torch's names) that cost operations but no memory traffic, because they
+            are applied to results on their way out of the array.
         joined: operators that read one of two operands, the other being on its way out.
         source: where the numbers come from.
     """
@@ -138,7 +138,7 @@ class Array(_Strict):
     """The multipliers.
 
     Attributes:
-        mac_energy_pj: of one 8-bit multiply-accumulate; other widths scale with the square of the bits.
+        mac_energy_pj: of one 8-bit multiply-accumulate; others scale with the square of the bits.
         dimensions: units along each dimension.
         systolic: dimensions that data crosses a unit a cycle, so that results leave late.
         unrolling: for a dimension, which loops run along it and how far at most.

@@ -1,8 +1,9 @@
 """Layers as loop nests: what runs side by side on the array, and in which orders the rest can run.
 
-What is left in time is split as in LOMA (Symons et al., "LOMA: Fast Auto-Scheduling on DNN Accelerators
-through Loop-Order-based Memory Allocation", AICAS 2021): each loop is cut into its prime factors, the
-smallest ones of a loop are merged until few are left, and every order of the factors is a schedule.
+What is left in time is split as in LOMA (Symons et al., "LOMA: Fast Auto-Scheduling on DNN
+Accelerators through Loop-Order-based Memory Allocation", AICAS 2021): each loop is cut into its
+prime factors, the smallest ones of a loop are merged until few are left, and every order of the
+factors is a schedule.
 """
 
 from collections.abc import Iterator, Sequence
@@ -92,7 +93,7 @@ class Unrolling:
 
     Attributes:
         planned: units used along each dimension.
-        exact: the same as a fraction that cuts the loop into whole steps: the average use, for energy.
+        exact: the same as a fraction that cuts the loop into whole steps: average use, for energy.
         whole: the same rounded down, for time.
     """
 
@@ -122,7 +123,7 @@ def stages(hardware: Hardware, operand: Operand) -> list[list[int]]:
 
 
 def unroll(hardware: Hardware, work: Workload) -> Unrolling:
-    """Fits the array's unrolling to each layer: a loop shorter than the array leaves multipliers idle."""
+    """Fits the array's unrolling to each layer: a loop shorter than the array leaves units idle."""
     planned = _limit_to_sizes(hardware, work)
     _limit_to_capacity(hardware, work, planned)
     exact, whole = np.ones_like(planned), np.ones_like(planned)
@@ -152,7 +153,7 @@ def steps_in_time(work: Workload, unrolling: Unrolling) -> Floats:
 
 
 def _limit_to_sizes(hardware: Hardware, work: Workload) -> Floats:
-    """(n, dimensions, 8) units along each loop, as many as the layer, the array and the ports allow."""
+    """(n, dimensions, 8) units along each loop: what the layer, the array and the ports allow."""
     names = list(hardware.array.dimensions)
     planned = np.ones((len(work.table), len(names), len(LOOPS)))
     for name, factors in hardware.array.unrolling.items():
@@ -227,19 +228,29 @@ class Schedules:
     orders: Ints
 
 
-def schedules(steps: Floats, *, max_factors: int, max_cells: int) -> Iterator[Schedules]:
-    """Splits loops into factors and lists the orders, in batches of layers.
+def schedules(
+    work: Workload, unrolling: Unrolling, *, max_factors: int, max_cells: int
+) -> Iterator[Schedules]:
+    """Splits the loops left in time into factors and lists their orders, in batches of layers.
+
+    Orders that can't differ in cost are listed once: those that swap equal factors of one loop, or of a
+    pointwise layer's rows and columns.
 
     Args:
-        steps: (n, 8) iterations left in time.
+        work, unrolling: n layers, and what of them runs side by side.
         max_factors: factors of a layer (more where it has more loops).
         max_cells: about how many (layer, order) pairs a batch holds.
     """
-    loops, factors, counts = _split(steps, max_factors)
-    places = np.arange(loops.shape[1])
+    loops, factors, counts = _split(steps_in_time(work, unrolling), max_factors)
+    alike = np.where(loops == LOOPS.index("OX"), LOOPS.index("OY"), loops)
+    alike = np.where(_rows_are_columns(work, unrolling)[:, None], alike, loops)
+    alike[np.arange(loops.shape[1]) >= counts[:, None]] = len(LOOPS)
+    order = np.lexsort((factors, alike), axis=1)
+    loops, factors, alike = (np.take_along_axis(v, order, axis=1) for v in (loops, factors, alike))
     same = np.zeros(loops.shape, dtype=bool)
-    same[:, 1:] = (loops[:, 1:] == loops[:, :-1]) & (factors[:, 1:] == factors[:, :-1])
-    pattern = (same & (places < counts[:, None])) @ (1 << places)
+    same[:, 1:] = (alike[:, 1:] == alike[:, :-1]) & (factors[:, 1:] == factors[:, :-1])
+    same &= alike < len(LOOPS)
+    pattern = same @ (1 << np.arange(loops.shape[1]))
     for count, code in np.unique(np.stack([counts, pattern], axis=1), axis=0).tolist():
         orders = _orders(count, code)
         members = np.flatnonzero((counts == count) & (pattern == code))
@@ -247,6 +258,14 @@ def schedules(steps: Floats, *, max_factors: int, max_cells: int) -> Iterator[Sc
         for start in range(0, len(members), batch):
             rows = members[start : start + batch]
             yield Schedules(rows, loops[rows, :count], factors[rows, :count], orders)
+
+
+def _rows_are_columns(work: Workload, unrolling: Unrolling) -> npt.NDArray[np.bool_]:
+    """(n,) whether no operand tells output rows from columns, so that they may swap places."""
+    taps = work.sizes[:, columns(("FY", "FX"))]
+    beside = unrolling.exact[:, :, columns(("OY", "OX"))]
+    whole: npt.NDArray[np.bool_] = (beside == np.floor(beside)).all(axis=(1, 2))
+    return (taps == 1).all(axis=1) & whole
 
 
 def _split(steps: Floats, max_factors: int) -> tuple[Ints, Floats, Ints]:

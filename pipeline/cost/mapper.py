@@ -24,15 +24,17 @@ from pipeline.tracing import Layer
 
 
 class MapperModel(LayerCostModel):
-    """Prices layers with ZigZag (Mei et al., IEEE Trans. Computers 2021): seconds a layer, hence one file for each.
+    """Prices layers with ZigZag (Mei et al., IEEE Transactions on Computers 2021).
 
-    Layers are mapped in parallel, in processes of their own. Whatever is done is kept: an interrupted run resumes. Passes are
-    priced as :class:`~pipeline.cost.accelerator.AcceleratorModel` prices them, since ZigZag has no vector unit.
+    It takes seconds a layer, so layers are mapped in parallel, in processes of their own, and each leaves
+    a file: an interrupted run resumes. Passes are priced as
+    :class:`~pipeline.cost.accelerator.AcceleratorModel` prices them, since ZigZag has no vector unit.
 
     Args:
         design: the accelerator.
         objective: as for :class:`~pipeline.cost.accelerator.AcceleratorModel`.
-        cache_dir: where results are kept, in a folder for each hardware; ``~/.cache/paretopath/mapper`` if None.
+        cache_dir: where results are kept, in a folder for each hardware;
+            ``~/.cache/paretopath/mapper`` if None.
         workers: processes at a time; as many as there are cores if None.
 
     Raises:

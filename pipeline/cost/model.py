@@ -36,7 +36,8 @@ class Costs:
 
         def total(column: Floats) -> Floats:
             # each sum on its own, so that equal units cost the same to the last bit
-            return np.bincount(owner, weights=column, minlength=len(counts))
+            sums = np.bincount(owner, weights=column, minlength=len(counts))
+            return sums.astype(np.float64)  # whole numbers, where there is nothing to sum
 
         return Costs(total(self.energy_mj), total(self.latency_ms), total(self.dram_bytes))
 

@@ -1,7 +1,8 @@
-"""Batches of (layer, loop order) pairs, laid out so that every question about them is a few NumPy operations."""
+"""Batches of (layer, loop order) pairs, laid out so that each question takes few NumPy operations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from pipeline.cost.loopnest import (
 )
 
 Bools = npt.NDArray[np.bool_]
+Number = TypeVar("Number", np.float64, np.bool_)
 _WINDOWS: tuple[tuple[Loop, Loop], ...] = (("OY", "FY"), ("OX", "FX"))
 
 
@@ -27,8 +29,8 @@ _WINDOWS: tuple[tuple[Loop, Loop], ...] = (("OY", "FY"), ("OX", "FX"))
 class Nests:
     """N cells: each of n layers in each of p orders of its f factors.
 
-    Positions count the factors below a cut, 0 to f; arrays over positions have shape (f + 1, N), so that
-    every operation runs along cells.
+    Positions count the factors below a cut, 0 to f; arrays over positions have shape (f + 1, N), so
+    that every operation runs along cells.
 
     Attributes:
         layers: n.
@@ -74,9 +76,7 @@ class Nests:
         n, p = len(schedule.rows), len(schedule.orders)
         order = schedule.orders.T  # (f, p)
 
-        def laid_out(
-            values: npt.NDArray[np.generic],
-        ) -> npt.NDArray[np.generic]:  # (n, f) to (f, N)
+        def laid_out(values: npt.NDArray[Number]) -> npt.NDArray[Number]:  # (n, f) to (f, N)
             return values.T[order].transpose(0, 2, 1).reshape(len(order), n * p)
 
         def below(loops: Sequence[Loop]) -> Floats:
@@ -86,10 +86,7 @@ class Nests:
             return out
 
         def within(loops: Sequence[Loop]) -> Bools:
-            members: Bools = np.asarray(
-                laid_out(np.isin(schedule.loops, columns(loops))), dtype=bool
-            )
-            return members
+            return laid_out(np.isin(schedule.loops, columns(loops)))
 
         def cells(column: Floats) -> Floats:
             return np.repeat(column, p)
@@ -126,7 +123,7 @@ class Nests:
         """f + 1."""
         return len(self.steps)
 
-    def cells(self, column: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def cells(self, column: npt.NDArray[Number]) -> npt.NDArray[Number]:
         """(N,) a value of each layer (n,), repeated for its orders."""
         return np.repeat(column, self.steps.shape[1] // self.layers)
 
@@ -145,9 +142,8 @@ class Nests:
         def along(loop: Loop) -> Floats:
             return take(self.sliding[loop]) * self.cells(units[:, LOOPS.index(loop)])
 
-        count = take(self.selecting[operand]) * self.cells(
-            units[:, columns(RELEVANT[operand])].prod(axis=1)
-        )
+        beside: Floats = units[:, columns(RELEVANT[operand])].prod(axis=1)
+        count = take(self.selecting[operand]) * self.cells(beside)
         if operand == "I":
             for out, across in _WINDOWS:
                 count = count * window(along(out), along(across), self.stride, self.stored[out])
@@ -199,7 +195,7 @@ def last_member(members: Bools) -> Ints:
 
 
 def next_other(members: Bools) -> Ints:
-    """(f + 1, N) the first position at or after each whose factor is not a member; f if there is none."""
+    """(f + 1, N) the first position from each on whose factor is not a member; f if there is none."""
     f = len(members)
     out = np.full((f + 1, members.shape[1]), f, dtype=np.intp)
     for place in reversed(range(f)):

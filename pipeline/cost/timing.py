@@ -1,9 +1,9 @@
 """How long a mapping takes: the multipliers' steps, and what the ports can't deliver in time.
 
-Stalls follow Mei et al., "A Uniform Latency Model for DNN Accelerators with Diverse Architectures and
-Dataflows" (DATE 2022): a transfer may use the whole period of its tile where the memory has room for a
-second one, else only the part in which the old tile is no longer needed; transfers that share a port
-share the union of their windows.
+Stalls follow Mei et al., "A Uniform Latency Model for DNN Accelerators with Diverse Architectures
+and Dataflows" (DATE 2022): a transfer may use the whole period of its tile where the memory has room
+for a second one, else only the part in which the old tile is no longer needed; transfers that share
+a port share the union of their windows.
 """
 
 from collections.abc import Sequence
@@ -122,7 +122,7 @@ def _port_stall(group: list[Transfer], windows: list[Floats], total: Floats) -> 
 
 
 def _union(periods: list[Floats], windows: list[Floats], total: Floats) -> Floats:
-    """(N,) cycles of ``total`` inside any window; window i opens each period i for its first cycles.
+    """(N,) cycles of ``total`` inside any window; window i opens for the first cycles of period i.
 
     Periods divide one another. ``free[i]`` counts the cycles of period i outside windows 0 to i,
     ``busy[i]`` those of window i outside windows 0 to i - 1.
@@ -184,7 +184,7 @@ def _loading(
 def _spread(
     full: list[Floats], room: list[Floats], spare: Floats, once: list[Bools]
 ) -> Sequence[Floats]:
-    """Shortens loads by what is spare, the longest that is loaded once first, each by its room at most."""
+    """Shortens loads that happen once by what is spare, the longest first, each by its room at most."""
     if len(full) == 1:
         return [full[0] - np.minimum(room[0], spare)]
     stacked, rooms = np.stack(full), np.stack(room)
@@ -201,7 +201,10 @@ def _serves_both_inputs(port: Port) -> bool:
 
 
 def _onloading(hardware: Hardware, loading: dict[Key, _Load]) -> Floats:
-    """(N,) cycles until the first tiles are at the multipliers; what shares ports at both ends comes in turn."""
+    """(N,) cycles until the first tiles are at the multipliers.
+
+    What shares ports with the other operand at both ends comes in turn.
+    """
     separate: dict[Operand, Floats | float] = {"W": 0.0, "I": 0.0}
     half: dict[Operand, Floats | float] = {"W": 0.0, "I": 0.0}
     shared: dict[Operand, Floats | float] = {"W": 0.0, "I": 0.0}

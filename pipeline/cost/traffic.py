@@ -24,7 +24,7 @@ class Transfer:
         period: (N,) cycles.
         count: (N,) periods.
         active: (N,) whether it happens at all: only partial sums come back.
-        reuse: (N,) divides the period to give the part in which a tile without a double may be replaced.
+        reuse: (N,) divides the period, to give the part in which a lone tile may be replaced.
     """
 
     operand: Operand
@@ -45,7 +45,7 @@ class Transfer:
         return np.ceil(self.elements * self.bits / self.port.max_bits)
 
     def words(self, instances: Floats) -> Floats:
-        """(N,) accesses of the port's full width; one narrower than the port's least costs as much as that.
+        """(N,) accesses of the port's full width; a narrow one counts as its least width.
 
         Args:
             instances: (N,) of the memory.
@@ -59,12 +59,12 @@ class Transfer:
 
 @dataclass(frozen=True)
 class OperandTraffic:
-    """One operand on its way through its memories. Lists start with the multipliers, then one entry a memory.
+    """One operand on its way through its memories: an entry for the multipliers, then one a memory.
 
     Attributes:
         tiles: (N,) elements that stay there for a period.
         bits: (N,) of an element that leaves outwards.
-        partial: (N,) whether what leaves outwards is still a partial sum; None for inputs and weights.
+        partial: (N,) whether what leaves outwards is still a partial sum; None for what comes in.
         periods: (N,) cycles.
         reuse: (N,) see :class:`Transfer`.
         spread: (N,) for each memory: tiles of the level below that one instance feeds.
@@ -129,7 +129,7 @@ def _partial(nests: Nests, ends: list[Ints], units: list[Floats]) -> list[Bools]
     everything = units[-1][:, reducing].prod(axis=1)
     flags = []
     for below, u in zip([np.zeros_like(last), *ends], units, strict=True):
-        beside = everything > u[:, reducing].prod(axis=1) * (1 + EPSILON)
+        beside: Bools = everything > u[:, reducing].prod(axis=1) * (1 + EPSILON)
         flags.append((last > below) | nests.cells(beside))
     return flags
 

@@ -1,4 +1,4 @@
-"""ZigZag's own accelerator, mapping and workload formats (zigzag-dse 3), read and written without it."""
+"""ZigZag's accelerator, mapping and workload formats (zigzag-dse 3), read and written without it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +23,8 @@ def parse_zigzag(data: Any, mapping: Any, *, origin: str, mapping_origin: str) -
     """An accelerator from the contents of ZigZag's hardware and mapping files.
 
     The mapping's entry ``Conv`` is used, else ``default``. What ZigZag's files don't say is set so:
-    1 GHz; partial sums have twice a value's bits, as in ZigZag's own workloads; the vector unit has a
-    lane for each unit of the array's longest dimension, and an operation takes the energy of a
+    1 GHz; partial sums have twice a value's bits, as in ZigZag's own workloads; the vector unit has
+    a lane for each unit of the array's longest dimension, and an operation takes the energy of a
     multiply-accumulate.
 
     Args:
@@ -210,15 +210,11 @@ def zigzag_mapping(design: Hardware) -> list[dict[str, Any]]:
         numbered[name]: [f"{loop}, {factor}" for loop, factor in factors.items()]
         for name, factors in design.array.unrolling.items()
     }
-    hints = {numbered[name]: list(loops) for name, loops in design.array.choices.items()}
-    return [
-        {
-            "name": "default",
-            "spatial_mapping": spatial,
-            "spatial_mapping_hint": hints,
-            "memory_operand_links": dict(LINKS),
-        }
-    ]
+    entry = {"name": "default", "spatial_mapping": spatial, "memory_operand_links": dict(LINKS)}
+    if design.array.choices:
+        open_dimensions = design.array.choices.items()
+        entry["spatial_mapping_hint"] = {numbered[d]: list(loops) for d, loops in open_dimensions}
+    return [entry]
 
 
 def zigzag_workload(layer: Layer, design: Hardware) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Runs ZigZag in a process of its own: it prints, logs, and may fail, none of which reaches the caller's process.
+"""Runs ZigZag in a process of its own: it prints and logs, which must not reach the caller.
 
-``python -m pipeline.cost.zigzag_worker JOB`` maps the layers that the file JOB lists and leaves one file for each.
+``python -m pipeline.cost.zigzag_worker JOB`` maps the layers that the file JOB lists, a file for each.
 """
 
 import json
@@ -23,8 +23,8 @@ SPATIAL_MAPPINGS = 3
 def main(arguments: Sequence[str]) -> int:
     """Maps every layer of a job file.
 
-    A job is a JSON object: ``accelerator`` and ``mapping`` (ZigZag's formats) and ``entries``, each with the ``workload`` of
-    one layer and the ``file`` to leave its result in. Files that exist are left as they are.
+    A job is a JSON object: ``accelerator`` and ``mapping`` (in ZigZag's formats) and ``entries``, each
+    with the ``workload`` of one layer and the ``file`` for its result. Files that exist are left.
 
     Returns:
         The exit status; a layer that ZigZag can't map leaves ``{"error": …}``.
@@ -61,10 +61,10 @@ def map_layer(accelerator: str, mapping: str, workload: Mapping[str, Any]) -> di
     Returns:
         For each objective (energy, latency, edp) the best mapping's ``energy_pj``, ``cycles`` and ``dram_bytes``.
     """
+    from zigzag.mapping.temporal_mapping import TemporalMappingType
     from zigzag.stages.evaluation.cost_model_evaluation import CostModelStage
     from zigzag.stages.mapping.spatial_mapping_generation import SpatialMappingGeneratorStage
     from zigzag.stages.mapping.temporal_mapping_generator_stage import TemporalMappingGeneratorStage
-    from zigzag.mapping.temporal_mapping import TemporalMappingType
     from zigzag.stages.parser.accelerator_parser import AcceleratorParserStage
     from zigzag.stages.parser.workload_parser import WorkloadParserStage
     from zigzag.stages.workload_iterator import WorkloadStage
