@@ -78,6 +78,7 @@ def search(
     from pipeline import jobs, terminal
     from pipeline.recipe import load_recipe
     from pipeline.run import Run, default_directory, move_aside
+    from pipeline.tracking import open_tracking
 
     out, err = terminal.consoles()
     given = {
@@ -96,12 +97,14 @@ def search(
         if moved:
             err.print(f"The older run is now {moved}.")
     run = Run.start(directory, resolved, device=device)
-    with terminal.quiet_libraries():
+    with terminal.quiet_libraries(), open_tracking(directory, resolved.tracking) as tracking:
         with terminal.Progressing(err, "training the base model") as bar:
             jobs.prepare_weights(run, on_epoch=bar.epoch)
         with terminal.Progressing(err, "search") as bar:
-            front = jobs.search_run(run, on_progress=bar.search)
-    jobs.save_report(run)
+            front = jobs.search_run(run, on_progress=bar.search, tracking=tracking)
+        jobs.save_report(run)
+    for note in tracking.notes:
+        err.print(note, highlight=False, soft_wrap=True)
     if as_json:
         _print_json({"run": str(directory), **_front_json(front, front.points)})
         return
@@ -165,6 +168,7 @@ def retrain(
     """Retrain selected paths, and measure them again."""
     from pipeline import jobs, terminal
     from pipeline.run import Run
+    from pipeline.tracking import open_tracking
 
     out, err = terminal.consoles()
     opened = Run.open(run, device=device)
@@ -172,12 +176,15 @@ def retrain(
     chosen = mode or settings.mode
     planned = jobs.plan_retraining(opened, selection=select or settings.select, mode=chosen)
     results = []
-    for i, job in enumerate(planned):
-        title = f"retraining {job.name} ({i + 1} of {len(planned)})"
-        with terminal.quiet_libraries(), terminal.Progressing(err, title) as bar:
-            results += jobs.retrain(opened, job, on_epoch=bar.epoch)
-    found = jobs.collect(opened, chosen, results)
-    jobs.save_report(opened)
+    with terminal.quiet_libraries(), open_tracking(run, opened.recipe.tracking) as tracking:
+        for i, job in enumerate(planned):
+            title = f"retraining {job.name} ({i + 1} of {len(planned)})"
+            with terminal.Progressing(err, title) as bar:
+                results += jobs.retrain_tracked(opened, job, tracking, on_epoch=bar.epoch)
+        found = jobs.collect(opened, chosen, results)
+        jobs.save_report(opened)
+    for note in tracking.notes:
+        err.print(note, highlight=False, soft_wrap=True)
     points = [found[result.path.id] for result in results]
     if as_json:
         _print_json({"mode": chosen, **_front_json(found, points)})

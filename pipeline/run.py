@@ -27,6 +27,7 @@ from pipeline.predictor import AccuracyPredictor, PredictableSpace, PredictorEva
 from pipeline.recipe import Recipe, load_recipe, parse_budget
 from pipeline.record import Evaluated, evaluated, load_study
 from pipeline.registry import create_space
+from pipeline.storage import JOURNAL
 from pipeline.tasks.registry import create_task
 from pipeline.tasks.task import Task
 from pipeline.weights import load_into
@@ -109,6 +110,11 @@ class Run:
     def weights_file(self) -> Path:
         """The elastic weights that the search evaluates."""
         return self.directory / "weights.safetensors"
+
+    @property
+    def study_file(self) -> Path:
+        """Every trial, as Optuna's journal."""
+        return self.directory / JOURNAL
 
     @property
     def front_file(self) -> Path:
@@ -218,7 +224,7 @@ class Run:
     def trials(self) -> list[TrialRecord]:
         """The finished trials of the study, in order."""
         found = evaluated(load_study(self.directory), self.space)
-        return [_record(trial) for trial in found if trial.state.is_finished()]
+        return [trial_record(trial) for trial in found if trial.state.is_finished()]
 
     def front(self) -> Front:
         """The front as last saved; RunDirectoryError if there is none yet."""
@@ -357,7 +363,8 @@ def _differences(old: Any, new: Any, field: str = "") -> list[tuple[str, Any, An
     return [] if old == new else [(field, old, new)]
 
 
-def _record(trial: Evaluated) -> TrialRecord:
+def trial_record(trial: Evaluated) -> TrialRecord:
+    """A finished trial of the study, as fronts, reports and trackers take it."""
     complete = trial.state == TrialState.COMPLETE
     return TrialRecord(
         number=trial.number,

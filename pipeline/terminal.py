@@ -248,7 +248,9 @@ def quiet_libraries() -> Iterator[None]:
     import logging
     import warnings
 
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "optuna")]
+    loggers = [
+        logging.getLogger(name) for name in ("pytorch_lightning.utilities.rank_zero", "optuna")
+    ]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(pytorch_)?lightning.*")

@@ -6,7 +6,14 @@ most commands don't.
 """
 
 from pipeline.jobs.evaluation import Rescored, evaluate_run, load_separate, measure_run, rescore
-from pipeline.jobs.retraining import PathResult, RetrainJob, collect, plan_retraining, retrain
+from pipeline.jobs.retraining import (
+    PathResult,
+    RetrainJob,
+    collect,
+    plan_retraining,
+    retrain,
+    retrain_tracked,
+)
 from pipeline.jobs.searching import make_front, save_report, search_run
 from pipeline.jobs.weights import prepare_weights
 
@@ -23,6 +30,7 @@ __all__ = [
     "prepare_weights",
     "rescore",
     "retrain",
+    "retrain_tracked",
     "save_report",
     "search_run",
 ]

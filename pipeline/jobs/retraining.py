@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InvalidValueError
-from pipeline.events import EpochListener
+from pipeline.events import Epoch, EpochListener
 from pipeline.files import write_atomically
 from pipeline.front import Front, Retrained, select
 from pipeline.jobs.training import SCORED, finite, report_epochs, score_split
@@ -17,6 +17,7 @@ from pipeline.recipe import RetrainSettings
 from pipeline.run import Run
 from pipeline.tasks.registry import create_task
 from pipeline.tasks.task import Score
+from pipeline.tracking import Tracking
 from pipeline.weights import write_state
 
 
@@ -102,6 +103,53 @@ def retrain(
     ]
     write_atomically(folder / "result.json", json.dumps({"order": order, "results": entries}))
     shutil.rmtree(folder / "training", ignore_errors=True)
+    return results
+
+
+def retrain_tracked(
+    run: Run, job: RetrainJob, tracking: Tracking, *, on_epoch: EpochListener | None = None
+) -> list[PathResult]:
+    """Runs a job with one tracked run for each path that it trains; see :func:`retrain`."""
+    front = run.front()
+    points = {point.path: point for point in (*front.points, front.full)}
+    paths = list(dict.fromkeys([*job.paths, *([run.space.full] if job.mode == "shared" else [])]))
+    recipe = run.recipe.dump()
+    trackers = {
+        path.id: tracking.start(
+            "retrain",
+            f"{job.mode}-{path.id}",
+            config={"mode": job.mode, "path_id": path.id, "decisions": dict(path), **recipe},
+        )
+        for path in paths
+    }
+
+    def listen(epoch: Epoch) -> None:
+        for path_id, tracker in trackers.items():
+            values = {"epoch": float(epoch.number), "train_loss": epoch.loss}
+            if path_id in epoch.metrics:
+                values["validation_accuracy"] = epoch.metrics[path_id]
+            tracker.log(values, step=epoch.number)
+        if on_epoch:
+            on_epoch(epoch)
+
+    results = retrain(run, job, on_epoch=listen)
+    for result in results:
+        tracker = trackers[result.path.id]
+        before = points[result.path]
+        tracker.summarize(
+            {
+                "accuracy_before": before.accuracy,
+                "accuracy_after": result.validation.value,
+                "accuracy_error": result.validation.error,
+                "test_accuracy_before": before.test_accuracy,
+                "test_accuracy_after": result.test.value,
+                "energy_mj": before.energy_mj,
+                "latency_ms": before.latency_ms,
+                "macs": before.macs,
+                "params": before.params,
+            }
+        )
+        tracker.finish()
     return results
 
 

@@ -1,20 +1,32 @@
 """The search of a run, its front and its report."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline.elastic import ElasticModel
 from pipeline.errors import RunDirectoryError
-from pipeline.front import Front, Point, TrialRecord
+from pipeline.front import CostName, Front, Point, TrialRecord
 from pipeline.report import ReportRun, UnitCost, write_report
-from pipeline.run import Run, environment
+from pipeline.run import Run, environment, trial_record
 from pipeline.search import SearchProgress, SearchSettings, search
 from pipeline.tasks.task import Score
+from pipeline.tracking import NullTracking, Objective, Tracking
 
 
-def search_run(run: Run, *, on_progress: Callable[[SearchProgress], None] | None = None) -> Front:
+def search_run(
+    run: Run,
+    *,
+    on_progress: Callable[[SearchProgress], None] | None = None,
+    tracking: Tracking | None = None,
+) -> Front:
     """Searches a run whose weights are there, and saves its front with test accuracies.
+
+    Args:
+        run: gets its study and its front; what retraining added to an older front is kept.
+        on_progress: hears of results as they are recorded.
+        tracking: shows the search to others.
 
     Raises:
         RunDirectoryError: every trial failed.
@@ -32,29 +44,60 @@ def search_run(run: Run, *, on_progress: Callable[[SearchProgress], None] | None
     predicted = run.recipe.accuracy.source == "predictor"
     model = None if predicted else run.load_model()
     evaluator = run.predictor() if model is None else run.evaluator(model, "validation")
-    search(
-        run.space, run.table, evaluator, settings, run_dir=run.directory, on_progress=on_progress
+    full_cost = float(run.table([run.space.full])[recipe.cost][0])
+    tracker = (tracking or NullTracking()).start(
+        "search", "search", config=run.recipe.dump(), objective=Objective(recipe.cost, full_cost)
     )
-    front = make_front(run, run.trials())
+    if run.study_file.is_file():
+        tracker.trials(run.trials(), known=True)
+
+    def listen(progress: SearchProgress) -> None:
+        tracker.trials([trial_record(trial) for trial in progress.latest])
+        if on_progress:
+            on_progress(progress)
+
+    search(run.space, run.table, evaluator, settings, run_dir=run.directory, on_progress=listen)
+    trials = run.trials()
+    front = make_front(run, trials)
     if model is not None:
         front = with_test(run, model, front)
+    if run.front_file.is_file():
+        front = with_retrained(front, run.front())
     front.save(run.front_file)
+    files = [run.front_file, run.recipe_file]
+    tracker.show(front, trials, unit_costs=unit_costs(run, front), files=files)
+    tracker.finish()
     return front
+
+
+def with_retrained(front: Front, older: Front) -> Front:
+    """The front with the retrained accuracies that an older front of the same run has."""
+    known = {point.id: point.retrained for point in (*older.points, older.full)}
+    points = {point.id: point for point in (*front.points, front.full)}
+    return front.updated(
+        replace(point, retrained=known[point.id]) for point in points.values() if point.id in known
+    )
+
+
+def unit_costs(run: Run, front: Front) -> dict[str, list[UnitCost]]:
+    """What the units of the front's paths and of the full path cost, by path id."""
+    points = {point.id: point for point in (*front.points, front.full)}
+    names: tuple[CostName, ...] = ("energy_mj", "latency_ms", "macs")
+    costs = {}
+    for point in points.values():
+        units = run.table.breakdown(point.path)
+        costs[point.id] = [
+            UnitCost(u.unit, {n: getattr(u, n) for n in names if math.isfinite(getattr(u, n))})
+            for u in units
+        ]
+    return costs
 
 
 def save_report(run: Run, file: Path | None = None) -> None:
     """Writes the report of a run that has a front: to the run directory, or to another file."""
     front = run.front()
-    points = {point.id: point for point in (*front.points, front.full)}
-    unit_costs = {
-        point.id: [
-            UnitCost(c.unit, {"energy_mj": c.energy_mj, "latency_ms": c.latency_ms, "macs": c.macs})
-            for c in run.table.breakdown(point.path)
-        ]
-        for point in points.values()
-    }
     versions = {k: str(v) for k, v in environment(run.device).items() if v is not None}
-    shown = ReportRun(run.directory.name, front, run.trials(), unit_costs, versions)
+    shown = ReportRun(run.directory.name, front, run.trials(), unit_costs(run, front), versions)
     write_report(file or run.report_file, [shown], title=run.recipe.name)
 
 
