@@ -119,7 +119,8 @@ class WandbTracking:
         self._patience_s = patience_s
         self._queue: queue.Queue[Message] = queue.Queue(_QUEUED)
         self._notes: list[str] = []
-        self._off = False  # nothing is sent any more: closed, or failed
+        self._closed = False
+        self._off = False  # something failed, and was said
         self._done = threading.Event()
         try:
             self.process = subprocess.Popen(
@@ -157,7 +158,7 @@ class WandbTracking:
 
     def send(self, message: Message) -> None:
         """Queues a message; drops it where tracking is off or the process can't keep up."""
-        if self._off:
+        if self._off or self._closed:
             return
         try:
             self._queue.put_nowait(message)
@@ -166,10 +167,10 @@ class WandbTracking:
 
     def close(self, *, failed: bool = False) -> None:
         """See :class:`Tracking`."""
+        self.send(Close(failed))
+        self._closed = True
         if self._off:
             return
-        self.send(Close(failed))
-        self._off = True
         if not self._done.wait(self._patience_s):
             self._notes.append("W&B: still writing, in the background")
 
@@ -215,7 +216,8 @@ class WandbTracking:
                 _log.warning("%s", text)
         assert self.process
         self.process.wait()
-        self._turn_off("its process ended early")
+        if self.process.returncode or not self._closed:
+            self._turn_off("its process ended early")
         self._done.set()
 
     def _turn_off(self, reason: str) -> None:

@@ -59,12 +59,17 @@ def has_key(server: str, environ: Mapping[str, str], home: Path) -> bool:
 
 
 def answers(server: str, *, timeout_s: float) -> bool:
-    """Whether a server says anything but an internal error, within some seconds.
+    """Whether a server says anything but an internal error to a query, within some seconds.
 
     Asked before a run goes online, because W&B's client, once it has begun, waits much longer.
     """
+    query = urllib.request.Request(
+        f"{server}/graphql",
+        data=b'{"query": "{ __typename }"}',
+        headers={"Content-Type": "application/json"},
+    )
     try:
-        with urllib.request.urlopen(server, timeout=timeout_s):
+        with urllib.request.urlopen(query, timeout=timeout_s):
             return True
     except urllib.error.HTTPError as refusal:
         return refusal.code < 500

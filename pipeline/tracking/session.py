@@ -128,6 +128,8 @@ class Session:
 
         # what is uploaded later stays with the run, in place of the user's home
         os.environ.setdefault("WANDB_DATA_DIR", str(self.opening.run_dir / "wandb" / "data"))
+        # W&B's telemetry about itself holds up its end where the server hangs
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         if self.mode is None:
             self.mode = self._resolve_mode(wandb.setup().settings.base_url)
         identity = load_identity(self.opening.run_dir, start.run)
@@ -140,6 +142,7 @@ class Session:
             self.notify(
                 "warning", f"W&B can't be reached, so runs are kept offline: {_line(error)}"
             )
+            wandb.teardown()  # its service still holds the run that could not begin
             handle = self._init(start, identity)
         if self.mode == "offline":
             self.folders.append(Path(handle.dir).parent)
