@@ -14,16 +14,10 @@ import numpy as np
 
 from pipeline.cost.allocation import allocate
 from pipeline.cost.hardware import LEVELS, OPERANDS, READS, Floats, Hardware
-from pipeline.cost.loopnest import (
-    MAX_FACTORS,
-    Schedules,
-    Unrolling,
-    Workload,
-    schedules,
-    unroll,
-)
+from pipeline.cost.loopnest import Unrolling, Workload, unroll
 from pipeline.cost.model import Costs, LayerCostModel
 from pipeline.cost.nests import Bools, Nests
+from pipeline.cost.orders import MAX_FACTORS, Schedules, schedules
 from pipeline.cost.passes import MJ_PER_PJ, LevelCosts, price_passes
 from pipeline.cost.timing import cycles
 from pipeline.cost.traffic import follow, transfers

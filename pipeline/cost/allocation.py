@@ -156,6 +156,6 @@ def _stored_bits(
         for loop in hardware.array.unrolling.get(names[d], {})
         if loop in IRRELEVANT["O"]
     ]
-    beside: Bools = nests.looping[:, reducing].any(axis=1)
+    beside = nests.looping[:, reducing].sum(axis=1) > 0
     partial = (cut < last_reduction) | nests.cells(beside)
     return np.where(partial, nests.partial_bits, nests.bits)

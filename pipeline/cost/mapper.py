@@ -26,9 +26,9 @@ from pipeline.tracing import Layer
 class MapperModel(LayerCostModel):
     """Prices layers with ZigZag (Mei et al., IEEE Transactions on Computers 2021).
 
-    It takes seconds a layer, so layers are mapped in parallel, in processes of their own, and each leaves
-    a file: an interrupted run resumes. Passes are priced as
-    :class:`~pipeline.cost.accelerator.AcceleratorModel` prices them, since ZigZag has no vector unit.
+    It takes seconds a layer, so layers are mapped in parallel, in processes of their own, and each
+    leaves a file: an interrupted run resumes. Passes are priced as
+    :class:`~pipeline.cost.accelerator.AcceleratorModel` prices them: ZigZag has no vector unit.
 
     Args:
         design: the accelerator.
@@ -64,7 +64,8 @@ class MapperModel(LayerCostModel):
         root = (
             Path(cache_dir) if cache_dir is not None else Path.home() / ".cache/paretopath/mapper"
         )
-        described = json.dumps([zigzag_accelerator(design), zigzag_mapping(design), self.version])
+        accelerator = {**zigzag_accelerator(design), "name": "design"}  # its name does not matter
+        described = json.dumps([accelerator, zigzag_mapping(design), self.version])
         digest = hashlib.sha256(described.encode()).hexdigest()[:12]
         self.cache = root / f"{design.name}-{digest}"
 

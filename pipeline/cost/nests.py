@@ -1,4 +1,4 @@
-"""Batches of (layer, loop order) pairs, laid out so that each question takes few NumPy operations."""
+"""Batches of (layer, loop order) pairs, laid out so that a question takes few NumPy operations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from pipeline.cost.loopnest import (
     IRRELEVANT,
     RELEVANT,
     Ints,
-    Schedules,
     Unrolling,
     Workload,
     columns,
     stages,
 )
+from pipeline.cost.orders import Schedules
 
 Bools = npt.NDArray[np.bool_]
 Number = TypeVar("Number", np.float64, np.bool_)
@@ -35,10 +35,10 @@ class Nests:
     Attributes:
         layers: n.
         steps: (f + 1, N) iterations below each position.
-        selecting: for each operand, (f + 1, N) iterations of its relevant loops below each position.
+        selecting: for each operand, (f + 1, N) iterations of its relevant loops below.
         sliding: for each loop that moves or crosses the input window, the same.
-        relevant, irrelevant: for each operand, (f, N) whether a factor's loop selects elements of it
-            only, or none.
+        relevant, irrelevant: for each operand, (f, N) whether a factor's loop selects its elements
+            and nothing else, or does not concern it.
         bits, partial_bits: (N,) of a value and of a partial sum.
         stride, stored: (N,) of the window; stored rows and columns of the input.
         exact, whole: for each operand and stage, (n, 8) units side by side up to it, see
@@ -195,7 +195,7 @@ def last_member(members: Bools) -> Ints:
 
 
 def next_other(members: Bools) -> Ints:
-    """(f + 1, N) the first position from each on whose factor is not a member; f if there is none."""
+    """(f + 1, N) the first position from each on whose factor is not a member, or f."""
     f = len(members)
     out = np.full((f + 1, members.shape[1]), f, dtype=np.intp)
     for place in reversed(range(f)):

@@ -2,8 +2,8 @@
 
 Operators that the hardware applies to results on their way out of the array cost their operations
 alone (``vector_unit.fused``), or also the reading of a second operand (``vector_unit.joined``: a
-residual addition). Any other one streams its elements in from the outermost memory over the next one,
-and back.
+residual addition). Any other one streams its elements in from the outermost memory over the next
+one, and back.
 """
 
 from collections.abc import Sequence

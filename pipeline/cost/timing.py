@@ -1,9 +1,9 @@
 """How long a mapping takes: the multipliers' steps, and what the ports can't deliver in time.
 
 Stalls follow Mei et al., "A Uniform Latency Model for DNN Accelerators with Diverse Architectures
-and Dataflows" (DATE 2022): a transfer may use the whole period of its tile where the memory has room
-for a second one, else only the part in which the old tile is no longer needed; transfers that share
-a port share the union of their windows.
+and Dataflows" (DATE 2022): a transfer may use the whole period of its tile where the memory has
+room for a second one, else only the part in which the old tile is no longer needed; transfers that
+share a port share the union of their windows.
 """
 
 from collections.abc import Sequence
@@ -149,7 +149,8 @@ def _union(periods: list[Floats], windows: list[Floats], total: Floats) -> Float
         busy.append(outside(opened[i], i))
         below = stacked[0] if i == 0 else stacked[i] / stacked[i - 1] * free[i - 1]
         free.append(below - busy[i])
-    return total - total / stacked[-1] * free[-1]
+    outside_all: Floats = total / stacked[-1] * free[-1]
+    return total - outside_all
 
 
 def _loading(
@@ -184,7 +185,7 @@ def _loading(
 def _spread(
     full: list[Floats], room: list[Floats], spare: Floats, once: list[Bools]
 ) -> Sequence[Floats]:
-    """Shortens loads that happen once by what is spare, the longest first, each by its room at most."""
+    """Shortens what is loaded once by what is spare: the longest first, each by its room."""
     if len(full) == 1:
         return [full[0] - np.minimum(room[0], spare)]
     stacked, rooms = np.stack(full), np.stack(room)

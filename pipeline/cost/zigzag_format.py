@@ -1,4 +1,4 @@
-"""ZigZag's accelerator, mapping and workload formats (zigzag-dse 3), read and written without it."""
+"""ZigZag's formats of accelerators, mappings and layers (zigzag-dse 3), read and written."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -96,7 +96,7 @@ def _entry(mapping: Any, origin: str) -> Mapping[str, Any]:
 def _unrolling(
     entry: Mapping[str, Any], origin: str, dimensions: Mapping[str, int]
 ) -> dict[str, dict[str, Any]]:
-    """The array's ``unrolling`` and, for dimensions that the mapping leaves open, its ``choices``."""
+    """The array's ``unrolling`` and, for dimensions that the mapping leaves open, ``choices``."""
     spatial = entry.get("spatial_mapping") or {}
     hints = entry.get("spatial_mapping_hint") or {}
     unrolling: dict[str, Any] = {}

@@ -1,6 +1,6 @@
 """Runs ZigZag in a process of its own: it prints and logs, which must not reach the caller.
 
-``python -m pipeline.cost.zigzag_worker JOB`` maps the layers that the file JOB lists, a file for each.
+``python -m pipeline.cost.zigzag_worker JOB`` maps the layers that the file JOB lists.
 """
 
 import json
@@ -23,8 +23,9 @@ SPATIAL_MAPPINGS = 3
 def main(arguments: Sequence[str]) -> int:
     """Maps every layer of a job file.
 
-    A job is a JSON object: ``accelerator`` and ``mapping`` (in ZigZag's formats) and ``entries``, each
-    with the ``workload`` of one layer and the ``file`` for its result. Files that exist are left.
+    A job is a JSON object: ``accelerator`` and ``mapping`` (in ZigZag's formats) and ``entries``,
+    each with the ``workload`` of one layer and the ``file`` for its result. Files that exist are
+    left as they are.
 
     Returns:
         The exit status; a layer that ZigZag can't map leaves ``{"error": …}``.
@@ -59,7 +60,8 @@ def map_layer(accelerator: str, mapping: str, workload: Mapping[str, Any]) -> di
         workload: one entry of ZigZag's workload format.
 
     Returns:
-        For each objective (energy, latency, edp) the best mapping's ``energy_pj``, ``cycles`` and ``dram_bytes``.
+        For each objective (energy, latency, edp) the best mapping's ``energy_pj``, ``cycles`` and
+        ``dram_bytes``.
     """
     from zigzag.mapping.temporal_mapping import TemporalMappingType
     from zigzag.stages.evaluation.cost_model_evaluation import CostModelStage
