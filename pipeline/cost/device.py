@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pipeline.cost.device_cache import MeasurementCache, UnitMeasurement
-from pipeline.cost.device_setup import Precision, Setup, cache_bytes
+from pipeline.cost.device_setup import Precision, Setup
 from pipeline.cost.materials import random_module, random_state
 from pipeline.cost.meter import find_meter
 from pipeline.cost.model import Costs
@@ -21,15 +21,6 @@ from pipeline.cost.stopwatch import Effort, Runner, Sample, Timing, stopwatch_fo
 from pipeline.elastic import State
 from pipeline.tracing import Kind, UnitTrace
 
-# What passes through the caches between two runs of a unit, as a share of what the largest forms of
-# all units hold together: paths are seldom the whole model. Chosen among 0, 0.1, 0.25, 0.5 and 1 by
-# how near sums over units came to whole paths, for transformers of 1.7, 28 and 88 MB.
-_SHARE_OF_MODEL = 0.5
-
-# A ring holds a form at most so often: more copies of a small one would cost more time than its
-# cold weights do.
-_MOST_COPIES = 16
-
 
 @dataclass(frozen=True)
 class _Form:
@@ -37,19 +28,20 @@ class _Form:
 
     signature: str
     unit: str
+    type: str
     build: Callable[[], nn.Module]  # on the meta device
     state: State
-    bytes: int
 
 
 class DeviceCostModel:
     """Prices units by running them: extracted modules with random weights, on the traced shapes.
 
-    The sum over units is to predict the latency of the whole chain, so a unit is met as it is
-    there. Units take turns in *rings*, each with weights of its own, as many as hold what a path
-    would bring into the caches between two runs of the same unit; its input has just been written.
-    A ring goes round until the medians of all its units are well known (see
-    :class:`~pipeline.cost.stopwatch.Effort`).
+    The sum over units is to predict the latency of the whole chain, so units are timed in chains:
+    one after another as on a path of middling length, each with weights of its own and an input
+    that has just been written. Caches, allocator and branch predictors are then as warm or cold as
+    they are on a path. (A unit run over and over alone was up to 40 % too fast, one among unlike
+    units up to twice too slow, where a model fits into the caches.) A chain runs until the medians
+    of all its units are well known (see :class:`~pipeline.cost.stopwatch.Effort`).
 
     Results are kept in one JSON file a setup (device, library and driver versions, threads, batch,
     number format): a form is measured once. ``energy_mj`` and ``latency_ms`` are those of a batch
@@ -66,7 +58,7 @@ class DeviceCostModel:
             reports it.
         cache_dir: where results are kept; ``~/.cache/paretopath/device`` if None.
         effort: when to stop repeating; the defaults of its class if None.
-        progress: told (forms measured, forms to measure) after each ring.
+        progress: told (forms measured, forms to measure) after each chain.
 
     Raises:
         InvalidValueError: an argument outside its legal values, or a device that is not here.
@@ -122,18 +114,20 @@ class DeviceCostModel:
         """What each traced unit takes; forms that the cache lacks are measured first.
 
         Args:
-            traces: at best those of whole paths, which say how much a model holds.
+            traces: first those of one whole path, in order: it is the pattern of the chains.
         """
         forms = [_form(trace) for trace in traces]
         entries = self.cache.load()
         missing = {f.signature: f for f in forms if self._is_missing(f, entries)}
         done = 0
-        for ring in _rings(list(missing.values()), self._footprint(forms)):
-            entries |= (new := self._measure_ring(ring))
+        for ring in _rings(list(missing.values()), _chain(forms)):
+            new = self._measure_ring(ring, missing)
+            missing = {key: form for key, form in missing.items() if key not in new}
+            entries |= new
             self.cache.add(new)
             done += len(new)
             if self.progress:
-                self.progress(done, len(missing))
+                self.progress(done, done + len(missing))
         return [entries[form.signature] for form in forms]
 
     def kind_latency_ms(self, traces: Sequence[UnitTrace]) -> dict[Kind, float]:
@@ -160,15 +154,10 @@ class DeviceCostModel:
         wanted = self._meter is not None and form.signature not in self._metered
         return wanted and entry.energy_mj is None
 
-    def _footprint(self, forms: Sequence[_Form]) -> int:
-        """Bytes that a ring must hold: what a path touches, or what no cache holds."""
-        largest: dict[str, int] = {}
-        for form in forms:
-            largest[form.unit] = max(form.bytes, largest.get(form.unit, 0))
-        path = _SHARE_OF_MODEL * sum(largest.values())
-        return round(min(path, 2 * cache_bytes(self.setup.place)))
-
-    def _measure_ring(self, ring: Sequence[_Form]) -> dict[str, UnitMeasurement]:
+    def _measure_ring(
+        self, ring: Sequence[_Form], wanted: Collection[str]
+    ) -> dict[str, UnitMeasurement]:
+        """Results for the forms of a ring whose signatures are wanted."""
         generator = torch.Generator().manual_seed(0)
         with self.setup.session():
             runners = [
@@ -179,18 +168,19 @@ class DeviceCostModel:
                 )
                 for form in ring
             ]
-            timings = self._time(ring, runners)
+            asked = {form.signature: form for form in ring if form.signature in wanted}
+            timings = self._time([form.signature for form in ring], runners, asked)
             energies = self._energies(ring, runners)
         return {
-            form.signature: UnitMeasurement(
+            signature: UnitMeasurement(
                 unit=form.unit,
-                latency_ms=(timing := timings[form.signature]).median_ms,
-                spread_ms=timing.iqr_ms,
-                runs=timing.runs,
-                interrupted=timing.interrupted,
-                energy_mj=energies[form.signature],
+                latency_ms=timings[signature].median_ms,
+                spread_ms=timings[signature].iqr_ms,
+                runs=timings[signature].runs,
+                interrupted=timings[signature].interrupted,
+                energy_mj=energies[signature],
             )
-            for form in ring
+            for signature, form in asked.items()
         }
 
     def _energies(
@@ -208,24 +198,27 @@ class DeviceCostModel:
             self._metered.add(signature)
         return energies
 
-    def _time(self, ring: Sequence[_Form], runners: Sequence[Runner]) -> dict[str, Timing]:
-        """Rounds through a ring until every form's median is good enough."""
+    def _time(
+        self, signatures: Sequence[str], runners: Sequence[Runner], wanted: Collection[str]
+    ) -> dict[str, Timing]:
+        """Goes round a ring until the median of every wanted form is good enough."""
         stopwatch = stopwatch_for(self.setup)
-        samples: dict[str, list[Sample]] = {form.signature: [] for form in ring}
+        samples: dict[str, list[Sample]] = {signature: [] for signature in signatures}
         stopwatch.time(runners)  # one round that does not count
         while True:
-            for form, sample in zip(ring, stopwatch.time(runners), strict=True):
-                samples[form.signature].append(sample)
-            fewest = min(len(found) for found in samples.values())
-            if fewest < self.effort.min_runs:
-                continue
-            timings = {signature: summarise(found) for signature, found in samples.items()}
-            if fewest >= self.effort.max_runs or all(
-                timing.relative_error <= self.effort.tolerance
-                or sum(s.ms for s in samples[signature]) >= 1e3 * self.effort.seconds
-                for signature, timing in timings.items()
-            ):
+            for signature, sample in zip(signatures, stopwatch.time(runners), strict=True):
+                samples[signature].append(sample)
+            timings = {signature: summarise(samples[signature]) for signature in wanted}
+            if all(self._is_enough(samples[key], timing) for key, timing in timings.items()):
                 return timings
+
+    def _is_enough(self, samples: Sequence[Sample], timing: Timing) -> bool:
+        effort = self.effort
+        if len(samples) < effort.min_runs:
+            return False
+        precise = timing.relative_error <= effort.tolerance
+        spent = sum(sample.ms for sample in samples)
+        return precise or len(samples) >= effort.max_runs or spent >= 1e3 * effort.seconds
 
 
 def _form(trace: UnitTrace) -> _Form:
@@ -235,9 +228,9 @@ def _form(trace: UnitTrace) -> _Form:
     return _Form(
         signature=hashlib.sha256(repr(described).encode()).hexdigest()[:16],
         unit=trace.unit.name,
+        type=type(trace.unit).__name__,
         build=lambda: trace.unit.extract(choice),
         state=trace.state,
-        bytes=4 * trace.params + sum(t.numel() * t.element_size() for t in _tensors(trace.state)),
     )
 
 
@@ -245,16 +238,34 @@ def _tensors(state: State) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
 
 
-def _rings(forms: Sequence[_Form], footprint: int) -> list[list[_Form]]:
-    """Groups of consecutive forms that hold ``footprint`` bytes or more, the last in copies."""
-    rings: list[list[_Form]] = []
-    ring: list[_Form] = []
+def _chain(forms: Sequence[_Form]) -> list[_Form]:
+    """A path of middling length: of the first path every second unit, and each type of unit."""
+    first: list[_Form] = []
     for form in forms:
-        ring.append(form)
-        if sum(f.bytes for f in ring) >= footprint:
-            rings.append(ring)
-            ring = []
-    if ring:
-        copies = math.ceil(footprint / max(1, sum(form.bytes for form in ring)))
-        rings.append(ring * min(copies, _MOST_COPIES))
+        if form.unit in {other.unit for other in first}:
+            break
+        first.append(form)
+    chain = first[:-1:2] + first[-1:]
+    for form in forms:
+        if form.type not in {other.type for other in chain}:
+            chain.append(form)
+    return chain
+
+
+def _rings(missing: Sequence[_Form], chain: Sequence[_Form]) -> list[list[_Form]]:
+    """The chain again and again, each time with other forms in the places of their likes."""
+    rings = []
+    left = list(missing)
+    while left:
+        ring, taken, rest = list(chain), set[int](), []
+        for form in left:
+            free = [i for i, o in enumerate(chain) if o.type == form.type and i not in taken]
+            if not free:
+                rest.append(form)
+                continue
+            place = next((i for i in free if chain[i].unit == form.unit), free[0])
+            ring[place] = form
+            taken.add(place)
+        rings.append(ring)
+        left = rest
     return rings

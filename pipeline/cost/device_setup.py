@@ -17,10 +17,6 @@ from pipeline.errors import InvalidValueError, nearest
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
-# what a cache is taken to hold where the system does not say: more than most have, so that
-# measuring finds weights as cold as a large model leaves them
-UNKNOWN_CACHE_BYTES = 64 * 2**20
-
 
 @dataclass(frozen=True)
 class Setup:
@@ -172,18 +168,6 @@ def device_name(place: torch.device) -> str:
     except OSError:
         pass  # not Linux
     return platform.processor() or platform.machine()
-
-
-def cache_bytes(place: torch.device) -> int:
-    """The size of the device's last cache before its memory."""
-    if place.type == "cuda":
-        return int(torch.cuda.get_device_properties(place).L2_cache_size)
-    sizes = []
-    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = file.read_text().strip()
-        unit = {"K": 2**10, "M": 2**20}.get(text[-1:], 0)
-        sizes += [int(text[:-1]) * unit] if unit else []
-    return max(sizes, default=UNKNOWN_CACHE_BYTES)
 
 
 def _versions(place: torch.device) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Sample:
 
     Attributes:
         ms: milliseconds.
-        interrupted: whether they hold time in which another process had the core.
+        interrupted: whether they hold time in which another process had a core.
     """
 
     ms: float
@@ -65,10 +65,11 @@ class Timing:
 def summarise(samples: Sequence[Sample]) -> Timing:
     """Median and spread of the runs that nothing interrupted.
 
-    If those are fewer than five, of the five fastest: interruptions only ever add time.
+    If those are fewer than five: of the fastest tenth, at least five. Interruptions only add time.
     """
-    alone = [sample.ms for sample in samples if not sample.interrupted]
-    counted = alone if len(alone) >= 5 else sorted(sample.ms for sample in samples)[:5]
+    counted = alone = [sample.ms for sample in samples if not sample.interrupted]
+    if len(alone) < 5:
+        counted = sorted(sample.ms for sample in samples)[: max(5, len(samples) // 10)]
     low, median, high = np.percentile(counted, [25, 50, 75])
     share = 1 - len(alone) / len(samples)
     return Timing(float(median), float(high - low), len(counted), share)
@@ -175,11 +176,12 @@ class WallStopwatch:
         samples = []
         for runner in runners:
             runner.refresh()
-            switches = _switches()
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
             start = time.perf_counter_ns()
             runner.run()
             ms = (time.perf_counter_ns() - start) / 1e6
-            samples.append(Sample(ms, interrupted=_switches() > switches))
+            after = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+            samples.append(Sample(ms, interrupted=after > before))
         return samples
 
 
@@ -215,11 +217,6 @@ class CudaStopwatch:
 
 def _event() -> torch.cuda.Event:
     return torch.cuda.Event(enable_timing=True)
-
-
-def _switches() -> int:
-    """How often the scheduler has taken a core away from a thread of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def stopwatch_for(setup: Setup) -> Stopwatch:
