@@ -216,7 +216,8 @@ class Progressing:
             self._bar.update(self._task, completed=done, total=total, best=best)
         elif done >= total or time.monotonic() - self._shown >= PLAIN_SECONDS:
             self._shown = time.monotonic()
-            self.console.print(f"{self.title}: {done}/{total} {best}", highlight=False)
+            line = f"{self.title}: {done}/{total} {best}"
+            self.console.print(line, highlight=False, soft_wrap=True)
 
     def search(self, progress: SearchProgress) -> None:
         """Listens to a search."""
