@@ -149,6 +149,7 @@ class Session:
         else:
             self.notify("note", f"W&B: {handle.url}")
             identity = Identity(identity.id, max(identity.next_step, int(handle.step)))
+        _warm_up()
         archive = None
         if start.objective:
             handle.define_metric("*", step_metric="trial")
@@ -227,6 +228,15 @@ class Session:
 
     def _finish(self, name: str, *, failed: bool) -> None:
         self.runs.pop(name).handle.finish(exit_code=int(failed))
+
+
+def _warm_up() -> None:
+    """Imports what tables and figures need while the job is busy, not when it waits to end."""
+    import plotly.graph_objects as go
+    import wandb
+
+    wandb.Table(columns=["column"], data=[[1]])
+    go.Figure().add_scatter(x=[1], y=[1], marker={"size": 1}, error_y={"array": [1]})
 
 
 def _show(handle: Any, show: Show, *, step: int) -> None:

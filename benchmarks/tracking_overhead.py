@@ -1,0 +1,123 @@
+"""What W&B costs a job: where it is off, offline, refused, or its server hangs or answers 500.
+
+    python benchmarks/tracking_overhead.py [--seconds 60] [--trials 200]
+
+The job computes (one core) and reports a trial after each share of its work, then its front. Printed
+are the seconds that it spent inside tracking, and how much longer it took than without tracking,
+which also shows what the other process takes from its cores.
+"""
+
+import argparse
+import http.server
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from environment import save
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from pipeline.recipe import Tracking as TrackingSettings
+from pipeline.report import ReportRun
+from pipeline.tracking import Objective, open_tracking
+from tests.pipeline.example_search import example_run
+
+SERVERS = ("disabled", "offline", "refused", "hanging", "500")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--trials", type=int, default=200)
+    arguments = parser.parse_args()
+    run = example_run(trials=arguments.trials)
+    work = calibrate(arguments.seconds / len(run.trials))
+    rows = []
+    for server in SERVERS:
+        with serving(server) as address:
+            os.environ |= {"WANDB_BASE_URL": address, "WANDB_API_KEY": "0" * 40}
+            os.environ["WANDB_MODE"] = server if server in ("disabled", "offline") else "online"
+            total, inside = job(run, work)
+        rows.append({"server": server, "job_s": total, "inside_tracking_s": inside})
+        print(
+            f"{server:9} job {total:6.1f} s ({total / rows[0]['job_s'] - 1:+.1%}), "
+            f"inside tracking {inside:.2f} s ({inside / total:.1%})",
+            flush=True,
+        )
+    save("tracking_overhead", {"seconds": arguments.seconds, "rows": rows})
+
+
+def calibrate(seconds: float) -> int:
+    """How many units of work take that long."""
+    start = time.perf_counter()
+    compute(200)
+    return max(1, round(200 * seconds / (time.perf_counter() - start)))
+
+
+def compute(units: int) -> None:
+    matrix = np.eye(128)
+    for _ in range(units):
+        matrix = matrix @ matrix
+
+
+def job(run: ReportRun, work: int) -> tuple[float, float]:
+    """Seconds of a whole job, and of those inside calls of the tracker."""
+    inside = 0.0
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        mark = time.perf_counter()
+        tracking = open_tracking(folder, TrackingSettings())
+        objective = Objective("energy_mj", run.front.cost_of(run.front.full))
+        tracker = tracking.start("search", "search", config={}, objective=objective)
+        inside += time.perf_counter() - mark
+        for trial in run.trials:
+            compute(work)
+            mark = time.perf_counter()
+            tracker.trials([trial])
+            inside += time.perf_counter() - mark
+        mark = time.perf_counter()
+        tracker.show(run.front, run.trials, unit_costs=run.unit_costs)
+        tracker.finish()
+        tracking.close()
+        inside += time.perf_counter() - mark
+        total = time.perf_counter() - begin
+    return total, inside
+
+
+@contextmanager
+def serving(kind: str) -> Iterator[str]:
+    """A local server of that kind; ``refused`` is a port that nobody listens to."""
+    released = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            if kind == "hanging":
+                released.wait()
+            self.send_response(500)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    if kind == "refused":
+        server.server_close()
+    else:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    released.set()
+    if kind != "refused":
+        server.shutdown()
+        server.server_close()
+
+
+if __name__ == "__main__":
+    main()
