@@ -114,33 +114,33 @@ def stages(hardware: Hardware, operand: Operand) -> list[list[int]]:
 
 
 def unroll(hardware: Hardware, work: Workload) -> Unrolling:
-    """Fits the array's unrolling to each layer: a loop shorter than the array leaves units idle."""
+    """Fits the array's unrolling to each layer: a loop shorter than the array leaves units idle.
+
+    A loop takes as few steps as the units along it allow, all equally full. Along several dimensions it
+    uses as few units of the outer ones as that takes.
+    """
     planned = _limit_to_sizes(hardware, work)
     _limit_to_capacity(hardware, work, planned)
     exact, whole = np.ones_like(planned), np.ones_like(planned)
     names = list(hardware.array.dimensions)
-    order = [names.index(name) for name in hardware.array.unrolling]
-    for position, (name, factors) in enumerate(hardware.array.unrolling.items()):
-        d = names.index(name)
-        for loop in factors:
-            column = LOOPS.index(loop)
-            size, units = work.sizes[:, column], planned[:, d, column]
-            # of several dimensions along a loop, the first of the longest takes up its remainder
-            widest = np.array(order)[np.argmax(planned[:, order, column], axis=1)] == d
-            for out in (exact, whole):
-                before = out[:, order[:position], column].prod(axis=1)
-                share = size / np.ceil(size / (units * before)) / before
-                share = np.floor(share) if out is whole else share
-                out[:, d, column] = np.where(widest, share, units)
+    for column, loop in enumerate(LOOPS):
+        along = [names.index(d) for d, loops in hardware.array.unrolling.items() if loop in loops]
+        if not along:
+            continue
+        size = work.sizes[:, column]
+        left = size / np.ceil(size / planned[:, along, column].prod(axis=1))
+        for position in reversed(range(1, len(along))):
+            inner = planned[:, along[:position], column].prod(axis=1)
+            exact[:, along[position], column] = np.ceil(left / inner - EPSILON)
+            left = left / exact[:, along[position], column]
+        exact[:, along[0], column] = left
+        whole[:, along, column] = np.floor(exact[:, along, column] + EPSILON)
     return Unrolling(planned, exact, whole)
 
 
 def steps_in_time(work: Workload, unrolling: Unrolling) -> Floats:
     """(n, 8) iterations of each loop that do not run side by side."""
-    steps = work.sizes
-    for d in range(unrolling.exact.shape[1]):
-        steps = np.ceil(steps / unrolling.exact[:, d] - EPSILON)
-    return np.maximum(steps, 1)
+    return np.maximum(np.ceil(work.sizes / unrolling.exact.prod(axis=1) - EPSILON), 1)
 
 
 def _limit_to_sizes(hardware: Hardware, work: Workload) -> Floats:
@@ -160,8 +160,9 @@ def _limit_to_sizes(hardware: Hardware, work: Workload) -> Floats:
             planned[:, d, LOOPS.index(loop)] = limit
         for loop in factors:  # too much for the dimension: the loops named first give way
             planned[planned[:, d].prod(axis=1) > size, d, LOOPS.index(loop)] = 1
-    for d in reversed(range(len(names))):  # too much for a loop: the outer dimensions give way
-        planned[:, d][planned.prod(axis=1) > work.sizes] = 1
+    for d in reversed(range(len(names))):  # too much for a loop: the outer dimensions shrink
+        others = np.delete(planned, d, axis=1).prod(axis=1)
+        planned[:, d] = np.minimum(planned[:, d], np.ceil(work.sizes / others))
     return planned
 
 

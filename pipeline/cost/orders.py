@@ -73,8 +73,8 @@ def _rows_are_columns(work: Workload, unrolling: Unrolling) -> npt.NDArray[np.bo
     taps = work.sizes[:, columns(("FY", "FX"))]
     beside = unrolling.exact[:, :, columns(("OY", "OX"))]
     fractions = np.abs(beside - np.floor(beside)).sum(axis=(1, 2))
-    pointwise: npt.NDArray[np.bool_] = taps.max(axis=1) == 1
-    return pointwise & (fractions == 0)
+    alike: npt.NDArray[np.bool_] = (taps.max(axis=1) == 1) & (fractions == 0)
+    return alike
 
 
 def _split(steps: Floats, max_factors: int) -> tuple[Ints, Floats, Ints]:
