@@ -66,6 +66,7 @@ def load_reference(
     checkpoint: str,
     *,
     replaceable: Sequence[str] = (),
+    ignored: Sequence[str] = (),
     rename: Callable[[str], str] | None = None,
 ) -> None:
     """Loads weights of the original library into its model.
@@ -76,6 +77,7 @@ def load_reference(
             ``timm/vit_base_patch16_224.augreg_in21k``.
         replaceable: prefixes of entries that keep their new random weights where the shape differs:
             a classifier for another number of classes.
+        ignored: prefixes of entries that the checkpoint may hold and the model does not.
         rename: the model's name of an entry that the checkpoint holds; the same name if None.
 
     Raises:
@@ -84,6 +86,7 @@ def load_reference(
     state = read_state(_locate(checkpoint))
     if rename is not None:
         state = {rename(name): tensor for name, tensor in state.items()}
+    state = {name: t for name, t in state.items() if not name.startswith(tuple(ignored))}
     _assign(model, state, checkpoint, replaceable=replaceable)
 
 

@@ -66,8 +66,11 @@ class PretrainedSpace(ElasticSpace):
         if checkpoint is None:
             return self.units_of(self.reference())
         if Path(checkpoint).is_file():
+            folder = Path(checkpoint).parent
+            if Path(checkpoint).name == "model.safetensors" and (folder / "config.json").is_file():
+                return self.units_of(self._from_pretrained(str(folder)))
             model = self.reference()
-            load_reference(model, checkpoint, replaceable=self.replaceable)
+            load_reference(model, checkpoint, replaceable=self.replaceable, ignored=self.ignored)
             return self.units_of(model)
         return self.units_of(self._from_pretrained(checkpoint))
 

@@ -33,7 +33,14 @@ from pipeline.errors import InvalidValueError, nearest
 from pipeline.paths import Condition, Decision, Value
 from search_spaces.pretrained import PretrainedSpace, own_state
 from search_spaces.segformer_decoder import Decoder
-from search_spaces.widths import channels, expanded, fractions, head_counts, permute_pair
+from search_spaces.widths import (
+    channels,
+    expanded,
+    fractions,
+    head_counts,
+    permute_pair,
+    skippable_blocks,
+)
 
 # Table 6 of the paper: depths, hidden sizes, decoder width
 _VARIANTS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {
@@ -108,7 +115,7 @@ class SegformerSpace(PretrainedSpace):
             for s, depth in enumerate(self.config.depths)
             for b in range(depth)
         ]
-        self.skippable = _skippable(skippable, self.blocks)
+        self.skippable = skippable_blocks(skippable, self.blocks)
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         super().__init__(
             self._encoder_decisions() + self._decoder_decisions(),
@@ -385,17 +392,3 @@ def _forms(forms: Sequence[str]) -> tuple[Value, ...]:
     if "as_published" not in forms:
         raise InvalidValueError(f"forms must include as_published, but got {list(forms)}")
     return tuple(form for form in legal if form in forms)
-
-
-def _skippable(blocks: Sequence[str] | str, every: Sequence[str]) -> frozenset[str]:
-    if isinstance(blocks, str):
-        if blocks not in ("all", "none"):
-            raise InvalidValueError(
-                f"skippable must be a list of blocks, all or none, but got {blocks!r}; "
-                f"{nearest(blocks, ['all', 'none'])}"
-            )
-        return frozenset(every if blocks == "all" else ())
-    for block in blocks:
-        if block not in every:
-            raise InvalidValueError(f"there is no block {block!r}; {nearest(block, every)}")
-    return frozenset(blocks)

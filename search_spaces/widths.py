@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import InvalidValueError
+from pipeline.errors import InvalidValueError, nearest
 from pipeline.paths import Value
 
 
@@ -63,3 +63,22 @@ def permute_pair(
                 tensor.copy_(tensor[order])
     span = slice(start, start + len(order))
     consumer.weight[:, span] = consumer.weight[:, span][:, order]
+
+
+def skippable_blocks(blocks: Sequence[str] | str, every: Sequence[str]) -> frozenset[str]:
+    """The blocks that a path may skip: ``all``, ``none`` or some of every block's names.
+
+    Raises:
+        InvalidValueError: another word, or no such block.
+    """
+    if isinstance(blocks, str):
+        if blocks not in ("all", "none"):
+            raise InvalidValueError(
+                f"skippable must be a list of blocks, all or none, but got {blocks!r}; "
+                f"{nearest(blocks, ['all', 'none'])}"
+            )
+        return frozenset(every if blocks == "all" else ())
+    for block in blocks:
+        if block not in every:
+            raise InvalidValueError(f"there is no block {block!r}; {nearest(block, every)}")
+    return frozenset(blocks)

@@ -1,0 +1,205 @@
+"""UPerNet's decoder: pyramid pooling, lateral maps, the feature pyramid and its bottleneck."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.upernet.modeling_upernet import UperNetConvModule, UperNetHead
+
+from pipeline.elastic import (
+    ChannelGroup,
+    Choice,
+    ElasticBatchNorm2d,
+    ElasticConv2d,
+    Reader,
+    State,
+    Unit,
+)
+from search_spaces.widths import channels, permute_pair
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels of one form of the decoder.
+
+    Attributes:
+        pool: of each pyramid pooling branch.
+        lateral: of lateral maps and the pyramid's output.
+        levels: of each level's output, as the FPN bottleneck reads it.
+        out: of the FPN bottleneck's output.
+    """
+
+    pool: int
+    lateral: int
+    levels: tuple[int, ...]
+    out: int
+
+
+class Decoder(Unit):
+    """Feature maps (B, C_i, Y_i, X_i) -> logits (B, num_classes, Y, X) at the images' size.
+
+    Args:
+        name: of the unit.
+        head: the original one, of which it takes the modules.
+        decisions: the names of the decoder's decisions.
+        patch_size: pixels of the image to one of the first feature map, either way.
+    """
+
+    is_exit = True
+
+    def __init__(
+        self,
+        name: str,
+        head: UperNetHead,
+        decisions: Sequence[str],
+        *,
+        patch_size: int = 4,
+    ) -> None:
+        super().__init__(name, decisions=decisions)
+        for module in head.modules():
+            if isinstance(module, UperNetConvModule):
+                module.conv = ElasticConv2d.of(module.conv)
+                module.batch_norm = ElasticBatchNorm2d.of(module.batch_norm)
+        head.classifier = ElasticConv2d.of(head.classifier)
+        self.head = head
+        self.patch_size = patch_size
+        self.full = int(head.channels)
+        self.levels = len(head.lateral_convs)
+        self.scales = len(head.psp_modules.blocks)
+        head.bottleneck.conv.segments = (head.in_channels[-1], *(self.full,) * self.scales)
+        head.fpn_bottleneck.conv.segments = (self.full,) * (self.levels + 1)
+
+    def _widths(self, choice: Choice) -> Widths:
+        def width(decision: str) -> int:
+            return channels(self.full, choice[f"{self.name}.{decision}"])
+
+        return Widths(
+            pool=width("pool_width"),
+            lateral=width("lateral_width"),
+            levels=tuple(width(f"fpn.{i}.width") for i in range(self.levels)),
+            out=width("width"),
+        )
+
+    def forward(self, state: State, choice: Choice) -> State:
+        head, widths = self.head, self._widths(choice)
+        laterals = [
+            _conv(module, x, widths.lateral)
+            for module, x in zip(head.lateral_convs, state, strict=False)
+        ]
+        laterals.append(self._pyramid(state[-1], widths))
+        for i in range(self.levels, 0, -1):
+            laterals[i - 1] = laterals[i - 1] + _resized(laterals[i], laterals[i - 1].shape[2:])
+        outputs = [
+            _conv(module, x, width)
+            for module, x, width in zip(head.fpn_convs, laterals, widths.levels, strict=False)
+        ]
+        outputs.append(laterals[-1])
+        size = outputs[0].shape[2:]
+        joined = torch.cat([outputs[0], *(_resized(x, size) for x in outputs[1:])], dim=1)
+        fused = _conv(head.fpn_bottleneck, joined, widths.out, (*widths.levels, widths.lateral))
+        logits = head.classifier(fused)
+        return _resized(logits, [n * self.patch_size for n in logits.shape[2:]])
+
+    def _pyramid(self, x: Tensor, widths: Widths) -> Tensor:
+        """The pyramid pooling module and its bottleneck: (B, C, Y, X) -> (B, lateral, Y, X)."""
+        head = self.head
+        parts = [x]
+        for pool, module in (block.layers for block in head.psp_modules.blocks):
+            parts.append(_resized(_conv(module, pool(x), widths.pool), x.shape[2:]))
+        kept = (x.shape[1], *(widths.pool,) * self.scales)
+        return _conv(head.bottleneck, torch.cat(parts, dim=1), widths.lateral, kept)
+
+    def extract(self, choice: Choice) -> nn.Module:
+        widths, own = self._widths(choice), self.head
+        plain = copy.deepcopy(own)
+        for mine, theirs in zip(plain.psp_modules.blocks, own.psp_modules.blocks, strict=True):
+            _narrow(mine.layers[1], theirs.layers[1], (own.in_channels[-1],), widths.pool)
+        kept = (own.in_channels[-1], *(widths.pool,) * self.scales)
+        _narrow(plain.bottleneck, own.bottleneck, kept, widths.lateral)
+        for i in range(self.levels):
+            inputs = (own.in_channels[i],)
+            _narrow(plain.lateral_convs[i], own.lateral_convs[i], inputs, widths.lateral)
+            inputs = (widths.lateral,)
+            _narrow(plain.fpn_convs[i], own.fpn_convs[i], inputs, widths.levels[i])
+        kept = (*widths.levels, widths.lateral)
+        _narrow(plain.fpn_bottleneck, own.fpn_bottleneck, kept, widths.out)
+        plain.classifier = own.classifier.narrow(widths.out, own.classifier.out_channels)
+        return PlainDecoder(plain, self.patch_size)
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        shape, last = (self.full,), self.levels
+        groups = [
+            ChannelGroup(
+                f"head.psp_modules.{i}.1.conv",
+                shape,
+                readers=(Reader("head.bottleneck.conv", i + 1),),
+            )
+            for i in range(self.scales)
+        ]
+        fpn = [Reader(f"head.fpn_convs.{i}.conv") for i in range(self.levels)]
+        summed = (*fpn, Reader("head.fpn_bottleneck.conv", last))
+        groups.append(ChannelGroup("head.bottleneck.conv", shape, readers=summed))
+        groups += [
+            ChannelGroup(
+                f"head.fpn_convs.{i}.conv", shape, readers=(Reader("head.fpn_bottleneck.conv", i),)
+            )
+            for i in range(self.levels)
+        ]
+        readers = (Reader("head.classifier"),)
+        return [*groups, ChannelGroup("head.fpn_bottleneck.conv", shape, readers=readers)]
+
+    @torch.no_grad()
+    def permute(self, group: ChannelGroup, order: Tensor) -> None:
+        makers: list[Any] = [self.get_submodule(group.layer.removesuffix(".conv"))]
+        if group.layer == "head.bottleneck.conv":
+            makers += list(self.head.lateral_convs)
+        producers: list[nn.Module] = [
+            part for maker in makers for part in (maker.conv, maker.batch_norm)
+        ]
+        for i, reader in enumerate(group.readers):
+            layer = self.get_submodule(reader.layer)
+            assert isinstance(layer, ElasticConv2d)
+            start = sum((layer.segments or ())[: reader.segment])
+            permute_pair(producers if i == 0 else [], layer, order, start=start)
+
+
+class PlainDecoder(nn.Module):
+    """A transformers UPerNet head whose logits are brought to the images' size.
+
+    Args:
+        head: the head.
+        patch_size: pixels of the image to one of the first feature map, either way.
+    """
+
+    def __init__(self, head: UperNetHead, patch_size: int) -> None:
+        super().__init__()
+        self.head = head
+        self.patch_size = patch_size
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Feature maps (B, C_i, Y_i, X_i) -> logits (B, num_classes, Y, X)."""
+        logits = self.head(features)
+        return _resized(logits, [n * self.patch_size for n in logits.shape[2:]])
+
+
+def _conv(
+    module: UperNetConvModule, x: Tensor, outputs: int, kept: Sequence[int] | None = None
+) -> Tensor:
+    """Convolution, norm and activation, with the first channels alone."""
+    y: Tensor = module.activation(module.batch_norm(module.conv(x, outputs, kept)))
+    return y
+
+
+def _narrow(
+    plain: UperNetConvModule, own: UperNetConvModule, inputs: Sequence[int], outputs: int
+) -> None:
+    plain.conv = own.conv.narrow(inputs, outputs)
+    plain.batch_norm = own.batch_norm.narrow(outputs)
+
+
+def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
