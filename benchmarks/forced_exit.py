@@ -2,7 +2,8 @@
 
     python benchmarks/forced_exit.py [--batch 8] [--rounds 7] [--device cpu]
 
-The limits by MACs are 12/9, 12/6 and 12/3; a multi-exit study on an RTX A6000 measured 1.32x, 1.96x and 3.83x.
+The limits by MACs are 12/9, 12/6 and 12/3; a multi-exit study on an RTX A6000 measured 1.32x, 1.96x
+and 3.83x.
 """
 
 import argparse

@@ -1,1 +1,1 @@
-"""The engine of paretopath: paths, costs, search, retraining and run time. It knows no model family."""
+"""The engine: paths, costs, search, retraining and run time. It knows no model family."""

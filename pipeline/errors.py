@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 
 class ParetopathError(Exception):
-    """Root of all errors that paretopath raises on purpose. Its message is one sentence for a person."""
+    """Root of all errors that are raised on purpose; the message is one sentence for a person."""
 
 
 class InvalidPathError(ParetopathError, ValueError):

@@ -148,7 +148,7 @@ class Front:
         write_atomically(file, text + "\n")
 
     def save_csv(self, file: str | os.PathLike[str], points: Iterable[Point]) -> None:
-        """Writes points as a table, atomically: a row each, what :func:`to_record` gives and every decision."""
+        """Writes points as a table, atomically: what :func:`to_record` gives, and each decision."""
         records = [to_record(point) for point in points]
         decisions = list(dict.fromkeys(name for record in records for name in record["path"]))
         text = io.StringIO()
