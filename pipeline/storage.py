@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from optuna.storages.journal import BaseJournalBackend
 from pipeline.errors import RunDirectoryError
 
 JOURNAL = "study.journal"
+_BLOCK = 4096  # bytes read at once while looking for the last line's start
 
 
 class Journal(BaseJournalBackend):
@@ -54,8 +56,8 @@ class Journal(BaseJournalBackend):
         if self._pending is not None:
             self._pending.extend(lines)
         else:
-            with _locked(self._lock_file):
-                self._write(lines)
+            with self._locked() as file:
+                _append(file, lines)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -64,18 +66,24 @@ class Journal(BaseJournalBackend):
 
         Other writers wait until then, so keep it short: no evaluation inside.
         """
-        with _locked(self._lock_file):
-            self._cut_unfinished()
+        with self._locked() as file:
             self._pending = []
             try:
                 yield
             finally:
                 lines, self._pending = self._pending, None
-                self._write(lines)
+                _append(file, lines)
 
-    @property
-    def _lock_file(self) -> Path:
-        return self._path.with_name(self._path.name + ".lock")
+    @contextmanager
+    def _locked(self) -> Iterator[FileIO]:
+        """The open file, no other writer at it, without what a dead one left unfinished."""
+        new = not self._path.exists()
+        with open(self._path, "ab+", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _cut_unfinished(file)
+            yield file
+        if new:
+            _flush_folder(self._path.parent)
 
     def _committed(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         first = min(log_number_from, len(self._offsets) - 1)
@@ -95,37 +103,6 @@ class Journal(BaseJournalBackend):
                         raise RunDirectoryError(
                             f"{self._path}, line {number + 1}: not a line of an Optuna journal"
                         ) from None
-
-    def _write(self, lines: list[bytes]) -> None:
-        """Appends lines and flushes them to the disk. The caller holds the lock."""
-        if not lines:
-            return
-        self._cut_unfinished()
-        new = not self._path.exists()
-        with open(self._path, "ab", buffering=0) as file:
-            data = memoryview(b"".join(lines))
-            while data:
-                data = data[file.write(data) :]
-            os.fsync(file.fileno())
-        if new:
-            _flush_folder(self._path.parent)
-
-    def _cut_unfinished(self) -> None:
-        """Removes a last line that has no end. Its writer is dead: the caller holds the lock."""
-        if not self._path.exists():
-            return
-        with open(self._path, "rb+") as file:
-            end = file.seek(0, os.SEEK_END)
-            keep, step = end, 4096
-            while keep > 0:
-                start = max(keep - step, 0)
-                file.seek(start)
-                found = file.read(keep - start).rfind(b"\n")
-                keep = start + found + 1
-                if found >= 0:
-                    break
-            if keep < end:
-                file.truncate(keep)
 
 
 @dataclass(frozen=True)
@@ -184,11 +161,27 @@ def exclusive(run_dir: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path, "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _append(file: FileIO, lines: list[bytes]) -> None:
+    """Writes lines in one go and flushes them to the disk."""
+    data = memoryview(b"".join(lines))
+    if not data:
+        return
+    while data:
+        data = data[file.write(data) :]
+    os.fsync(file.fileno())
+
+
+def _cut_unfinished(file: FileIO) -> None:
+    """Removes a last line that has no end. The caller holds the lock, so its writer is dead."""
+    end = keep = file.seek(0, os.SEEK_END)
+    while keep > 0:
+        start = max(keep - _BLOCK, 0)
+        file.seek(start)
+        keep = start + file.read(keep - start).rfind(b"\n") + 1
+        if keep > start:
+            break
+    if keep < end:
+        file.truncate(keep)
 
 
 def _flush_folder(folder: Path) -> None:
