@@ -116,8 +116,8 @@ def stages(hardware: Hardware, operand: Operand) -> list[list[int]]:
 def unroll(hardware: Hardware, work: Workload) -> Unrolling:
     """Fits the array's unrolling to each layer: a loop shorter than the array leaves units idle.
 
-    A loop takes as few steps as the units along it allow, all equally full. Along several dimensions it
-    uses as few units of the outer ones as that takes.
+    A loop takes as few steps as the units along it allow, all equally full. Along several
+    dimensions it uses as few units of the outer ones as that takes.
     """
     planned = _limit_to_sizes(hardware, work)
     _limit_to_capacity(hardware, work, planned)
@@ -140,7 +140,8 @@ def unroll(hardware: Hardware, work: Workload) -> Unrolling:
 
 def steps_in_time(work: Workload, unrolling: Unrolling) -> Floats:
     """(n, 8) iterations of each loop that do not run side by side."""
-    return np.maximum(np.ceil(work.sizes / unrolling.exact.prod(axis=1) - EPSILON), 1)
+    steps: Floats = np.ceil(work.sizes / unrolling.exact.prod(axis=1) - EPSILON)
+    return np.maximum(steps, 1)
 
 
 def _limit_to_sizes(hardware: Hardware, work: Workload) -> Floats:
