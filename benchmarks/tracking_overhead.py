@@ -2,9 +2,9 @@
 
     python benchmarks/tracking_overhead.py [--seconds 60] [--trials 200]
 
-The job computes (one core) and reports a trial after each share of its work, then its front. Printed
-are the seconds that it spent inside tracking, and how much longer it took than without tracking,
-which also shows what the other process takes from its cores.
+The job computes (one core) and reports a trial after each share of its work, then its front.
+Printed are the seconds that it spent inside tracking, and how much longer it took than without
+tracking, which also shows what the other process takes from its cores.
 """
 
 import argparse

@@ -8,6 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +34,9 @@ from pipeline.tracking.mode import wanted_mode
 from pipeline.tracking.tracker import NullTracking, Tracking
 
 PATIENCE_S = 5.0
-"""How long the end of a job waits for W&B. What takes longer goes on in the background."""
+PATIENCE_SHARE = 0.03
+"""How long the end of a job waits for W&B: that share of its time, up to so many seconds. What
+takes longer goes on in the background."""
 
 _QUEUED = 10_000
 _log = logging.getLogger(__name__)
@@ -105,7 +108,7 @@ class WandbTracking:
     Args:
         opening: what the process has to know.
         command: of the process; its own module by default.
-        patience_s: how long :meth:`close` may wait.
+        patience_s: how long :meth:`close` may wait; less after a short job.
     """
 
     def __init__(
@@ -117,6 +120,8 @@ class WandbTracking:
     ) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self._patience_s = patience_s
+        self._folder = opening.run_dir / "wandb"
+        self._begun = time.monotonic()
         self._queue: queue.Queue[Message] = queue.Queue(_QUEUED)
         self._notes: list[str] = []
         self._closed = False
@@ -171,8 +176,9 @@ class WandbTracking:
         self._closed = True
         if self._off:
             return
-        if not self._done.wait(self._patience_s):
-            self._notes.append("W&B: still writing, in the background")
+        share = PATIENCE_SHARE * (time.monotonic() - self._begun)
+        if not self._done.wait(min(self._patience_s, share)):
+            self._notes.append(f"W&B: still writing to {self._folder}, in the background")
 
     def wait(self, timeout_s: float) -> bool:
         """Waits for the process to end, after :meth:`close`. Returns whether it has."""
