@@ -28,7 +28,8 @@ from pipeline.elastic import ElasticModel
 from pipeline.paths import ExecutionPath, IndexMatrix
 from pipeline.predictor import AccuracyPredictor
 from pipeline.tracing import Layer
-from search_spaces.ofa_resnet import BASE_DEPTHS, EXPANDS, EXTRA_DEPTHS, WIDTHS, OfaResNet50Space
+from search_spaces.ofa_resnet import WIDTHS, OfaResNet50Space
+from search_spaces.ofa_resnet_units import BASE_DEPTHS, EXPANDS, EXTRA_DEPTHS
 
 MAX_ACCURACY_DIFFERENCE = 1e-6
 MAX_OUTPUT_DIFFERENCE = 1e-4

@@ -17,14 +17,8 @@ from pipeline.elastic import ElasticModel
 from pipeline.errors import CheckpointError, InvalidPathError, InvalidValueError
 from pipeline.paths import ABSENT, ExecutionPath
 from pipeline.weights import write_state
-from search_spaces.ofa_resnet import (
-    BASE_DEPTHS,
-    EXPANDS,
-    WIDTHS,
-    OfaResNet50,
-    OfaResNet50Space,
-    channels,
-)
+from search_spaces.ofa_resnet import WIDTHS, OfaResNet50Space
+from search_spaces.ofa_resnet_units import BASE_DEPTHS, EXPANDS, OfaResNet50, channels
 from tests.search_spaces.space_contract import MacsOnly, SpaceContract
 
 State = Mapping[str, Tensor]
