@@ -176,7 +176,7 @@ class Search(Section):
     trials: int = Field(default=200, ge=1, description="paths whose accuracy is bought")
     seed: int = Field(default=0, ge=0, lt=2**32, description="of the sampler")
     sampler: Literal["model", "nsga2", "tpe", "gp", "random"] = Field(
-        default="nsga2", description="one of Optuna's samplers, or the accuracy model"
+        default="model", description="the accuracy model, or one of Optuna's samplers"
     )
     generation: int | None = Field(
         default=None,
