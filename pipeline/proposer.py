@@ -177,7 +177,7 @@ class Staircase:
     def add(self, cost: float, value: float) -> None:
         """Raises the staircase by a path."""
         start = bisect_left(self._cost, cost)
-        if start and self._value[start - 1] >= value:
+        if value <= (self._value[start - 1] if start else self._floor):
             return
         end = start
         while end < len(self._cost) and self._value[end] <= value:

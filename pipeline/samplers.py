@@ -61,7 +61,8 @@ class OptunaProposer:
                 self._tell(history, number)
         self._told = len(history)
         found = history.matrix[:0]
-        for _ in range(4):
+        count = min(count, self._problem.space.size - len(history))
+        for _ in range(4 if count else 0):
             rows = np.stack([self._ask() for _ in range(count - len(found))])
             rows = repair(self._problem, self._problem.space.canonical_encoded(rows), rng)
             seen = np.concatenate([history.matrix, found])

@@ -143,8 +143,8 @@ def search(
             "sampler": settings.sampler,
             "generation": settings.generation,
         }
+        planner = Planner(problem, settings)  # first: it refuses budgets that nothing fits
         record = Record(problem, open_storage(run_dir, storage), identity)
-        planner = Planner(problem, settings)
         _run(record, evaluator, settings.trials, on_progress)  # what a dead process left
         while len(record) < settings.trials:
             rows = planner.extend(record)
