@@ -1,13 +1,12 @@
 """The search: what it records, what it never runs twice, and how it survives."""
 
 import math
+import multiprocessing
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -171,42 +170,52 @@ def test_an_interrupted_search_keeps_what_was_measured_and_goes_on(
     assert not set(second.paths) & {t.path for t in kept}
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-from pipeline.search import SearchSettings, search
-from tests.pipeline.analytic import FormulaEvaluator, FormulaPricer, analytic_space
+# searches to kill: forked from a server that has imported everything, which takes seconds
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
+
 
 class Slow(FormulaEvaluator):
-    def __call__(self, paths):
-        for path, outcome in zip(paths, super().__call__(paths)):
-            with open(sys.argv[2], "a") as log:
-                log.write(path.id + "\\n")
-            time.sleep(0.01)
-            yield outcome
+    """Writes down which paths it evaluates, and takes its time."""
 
-space = analytic_space()
-search(space, FormulaPricer(space), Slow(space), SearchSettings(trials=60, seed=5),
-       run_dir=Path(sys.argv[1]))
-"""
+    def __init__(self, space: SearchSpace, log: Path, seconds: float) -> None:
+        super().__init__(space)
+        self.log = log
+        self.seconds = seconds
+
+    def outcome(self, path: ExecutionPath) -> Score | Exception:
+        with self.log.open("a") as log:
+            log.write(path.id + "\n")
+        time.sleep(self.seconds)
+        return super().outcome(path)
+
+
+def search_slowly(folder: Path, log: Path, seconds: float) -> None:
+    settings = SearchSettings(trials=60, seed=5)
+    run(folder, settings, evaluator=Slow(SPACE, log, seconds))
+
+
+def started(folder: Path, log: Path, seconds: float) -> BaseProcess:
+    process = PROCESSES.Process(target=search_slowly, args=(folder, log, seconds))
+    process.start()
+    return process
 
 
 def test_a_search_killed_three_times_ends_as_if_it_never_was(
-    tmp_path: Path, reference: Trials, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, reference: Trials
 ) -> None:
     log = tmp_path / "evaluated.txt"
     log.touch()
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "run"), str(log)]
     chance = random.Random(0)
     finished: set[str] = set()
     for _ in range(3):
-        process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
         begun = len(log.read_text().split())
-        while len(log.read_text().split()) < begun + 12 and process.poll() is None:
+        process = started(tmp_path / "run", log, 0.01)
+        while len(log.read_text().split()) < begun + 12 and process.is_alive():
             time.sleep(0.001)
         time.sleep(chance.random() * 0.2)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         trials = evaluated(load_study(tmp_path / "run"), SPACE)
         done = {t.path.id for t in trials if t.state.is_finished()}
         assert finished <= done
@@ -235,17 +244,15 @@ def test_a_journal_cut_anywhere_is_resumed_to_the_same_search(
 def test_two_searches_of_one_run_directory_exclude_each_other(tmp_path: Path) -> None:
     log = tmp_path / "evaluated.txt"
     log.touch()
-    slow = KILLED.replace("time.sleep(0.01)", "time.sleep(60)")
-    command = [sys.executable, "-c", slow, str(tmp_path / "run"), str(log)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    process = started(tmp_path / "run", log, 60.0)
     try:
-        while not log.read_text() and process.poll() is None:
+        while not log.read_text() and process.is_alive():
             time.sleep(0.01)
         with pytest.raises(RunDirectoryError, match=f"process {process.pid}"):
             run(tmp_path / "run", SearchSettings(trials=60, seed=5))
     finally:
         process.kill()
-        process.wait()
+        process.join()
 
 
 # What fails, fails alone
