@@ -264,7 +264,8 @@ def parse_hardware(data: Any, *, origin: str) -> Hardware:
 
 
 def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
+    # a misspelt field is also a missing one: what was misspelt says more
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         fields = _model_at(first["loc"][:-1]).model_fields
