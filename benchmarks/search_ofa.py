@@ -29,14 +29,14 @@ import numpy.typing as npt
 import optuna
 import torch
 from environment import RESULTS, save
+from ofa_official import MacsAlone
 
 from pipeline.checkpoints import fetch_checkpoint
-from pipeline.cost import Costs, CostTable, LayerCostModel
+from pipeline.cost import CostTable
 from pipeline.front import hypervolume
 from pipeline.paths import ABSENT, IndexMatrix
 from pipeline.predictor import AccuracyPredictor, PredictorEvaluator
 from pipeline.search import SearchProgress, SearchSettings, search
-from pipeline.tracing import Layer
 from search_spaces import create
 from search_spaces.ofa_resnet import OfaResNet50Space
 
@@ -45,17 +45,6 @@ Floats = npt.NDArray[np.float64]
 # (accuracy, MMACs) of the reference point: MMACs x accuracy, the best that any search found here.
 BEST_KNOWN = {(0.74, 5000.0): 372.5979, (0.78, 3000.0): 88.9731}
 OFA_LIMITS_MMACS = (600, 800, 1000, 1250, 1500, 2000, 2500, 3000, 4000, 5000)
-
-
-class MacsAlone(LayerCostModel):
-    """The table counts macs by itself; nothing else is asked of it here."""
-
-    hardware = "none"
-
-    def price(self, layers: Sequence[Layer]) -> Costs:
-        """Nothing was measured."""
-        unknown = np.full(len(layers), np.nan)
-        return Costs(unknown, unknown, unknown)
 
 
 @dataclass
