@@ -99,6 +99,7 @@ def hover(page: Any, front: Front, index: int) -> None:
 def click(page: Any, front: Front, index: int) -> None:
     """Clicks a dot of the front and waits until it is compared."""
     hover(page, front, index)
+    page.wait_for_timeout(400)  # two clicks within 300 ms are a double click, wherever they fall
     page.mouse.down()
     page.mouse.up()
     page.wait_for_function(
