@@ -49,22 +49,29 @@ def calibrate(
     *,
     paths: Sequence[Mapping[str, Value]] = (),
     reorder: bool = True,
+    solve: bool = True,
     positions: int = POSITIONS,
     ridge: float = RIDGE,
     seed: int = 0,
-) -> None:
+) -> list[str]:
     """Orders the channels of a model by least squares and gives its layers re-solved weights.
+
+    A model whose units name no layer that reads narrowed channels stays as it is, and no image is
+    run: Once-For-All's, whose narrow paths were trained as they are.
 
     Args:
         model: changed in place: the full path keeps its function, every narrower one may change.
         batches: (images (B, C, Y, X), anything), on any device; each is run once a path.
         paths: on which layers are watched, besides the full one: needed for units that the full
             path does not run.
-        reorder: whether to reorder channels; if not, they stay as they are, and only weights are
-            re-solved.
+        reorder: whether to reorder channels; if not, they stay as they are.
+        solve: whether weights are re-solved; if not, channels are reordered alone.
         positions: sampled of each image for a layer that has more.
         ridge: see :class:`~pipeline.compensation.Compensation`.
         seed: of the positions that are sampled.
+
+    Returns:
+        The names of the layers that were watched.
 
     Raises:
         InvalidValueError: no images.
@@ -78,7 +85,7 @@ def calibrate(
         known = {name: moments[layer] for name, layer in layers.items() if layer in moments}
         if reorder:
             known = _reorder(unit, known, ridge)
-        for name, found in known.items():
+        for name, found in known.items() if solve else ():
             weight = layers[name].weight
             compensate(
                 layers[name],
@@ -89,6 +96,17 @@ def calibrate(
                     ridge=ridge,
                 ),
             )
+    return [name for name, module in model.named_modules() if module in moments]
+
+
+def draw(batches: Iterable[tuple[Tensor, Any]], images: int) -> Iterator[tuple[Tensor, Any]]:
+    """The first ``images`` of (images (B, …), targets (B, …)), the last batch cut to fit."""
+    left = images
+    for batch, targets in batches:
+        yield batch[:left], targets[:left]
+        left -= len(batch)
+        if left <= 0:
+            return
 
 
 @torch.inference_mode()
@@ -107,6 +125,8 @@ def collect_moments(
         batches, paths, positions, seed: see :func:`calibrate`.
     """
     layers = {layer for unit in model.chain for layer in _readers(unit).values()}
+    if not layers:
+        return {}
     sums: dict[nn.Module, _Sums] = {}
     generator = torch.Generator().manual_seed(seed)
 

@@ -1,9 +1,11 @@
-"""The base weights of a run: loaded or trained, then sorted by importance."""
+"""The base weights of a run: loaded or trained, then calibrated for narrow paths."""
 
 import shutil
 
 import torch
 
+from pipeline.calibration import calibrate, draw
+from pipeline.elastic import ElasticModel
 from pipeline.events import EpochListener
 from pipeline.jobs.training import report_epochs
 from pipeline.run import Run
@@ -12,8 +14,8 @@ from pipeline.weights import write_state
 
 
 def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
-    """Makes the elastic weights of a run, unless it has them: loaded, or trained; then sorted by
-    importance.
+    """Makes the elastic weights of a run, unless it has them: loaded, or trained; then channels
+    are put in order and layers compensated, as the recipe's calibration says.
 
     A run whose accuracies are predicted needs none. Training runs the full path and, where there
     are exits, the fullest path to each of them.
@@ -45,5 +47,23 @@ def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
         )
     model.to("cpu").eval()
     sort_channels(model, torch.zeros(1, *run.space.input_shape))
+    calibrate_model(run, model)
     write_state(run.weights_file, model.state_dict())
     shutil.rmtree(run.directory / "training", ignore_errors=True)
+
+
+def calibrate_model(run: Run, model: ElasticModel) -> None:
+    """Orders channels and re-solves weights on random training images, as the recipe says."""
+    settings = run.recipe.calibration
+    reorder = settings.order == "least_squares"
+    if reorder or settings.compensate:
+        loader = run.data.loader("calibration", shuffle_seed=settings.seed)
+        calibrate(
+            model.to(run.device),
+            draw(loader, settings.images),
+            reorder=reorder,
+            solve=settings.compensate,
+            positions=settings.positions,
+            ridge=settings.ridge,
+            seed=settings.seed,
+        )

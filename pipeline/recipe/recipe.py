@@ -10,14 +10,15 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import RecipeError
 from pipeline.files import write_atomically
+from pipeline.recipe.calibration import Calibration
 from pipeline.recipe.data import Data
 from pipeline.recipe.document import Location, read_document, write_document
 from pipeline.recipe.errors import Mistake, dotted, find_mistakes
+from pipeline.recipe.launch import Launch
 from pipeline.recipe.section import Section, Weights
 from pipeline.recipe.sections import (
     Accuracy,
     Hardware,
-    Launch,
     RetrainSettings,
     Search,
     Space,
@@ -50,6 +51,7 @@ class Recipe(Section):
     )
     hardware: Hardware = Field(default_factory=lambda: Hardware.model_validate({}))
     accuracy: Accuracy = Accuracy()
+    calibration: Calibration = Calibration()
     train: TrainSettings = TrainSettings()
     retrain: RetrainSettings = RetrainSettings()
     search: Search = Search()

@@ -158,7 +158,7 @@ def test_shared_training_improves_every_path_it_trains(run: Run) -> None:
     gains = [
         p.retrained["shared"].accuracy - before[p.id].accuracy for p in front.points if p.retrained
     ]
-    assert len(gains) >= 3 and min(gains) > -0.02 and sum(gains) > 0.2
+    assert len(gains) >= 2 and min(gains) > -0.02 and sum(gains) > 0.2
 
 
 def test_weights_are_plain_tensors_with_the_recipe_and_versions_beside_them(run: Run) -> None:
