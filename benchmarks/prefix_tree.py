@@ -22,8 +22,9 @@ from pipeline.cost import CostTable
 from pipeline.cost import create as cost_model
 from pipeline.data import load_data
 from pipeline.elastic import ElasticModel, ElasticSpace
-from pipeline.evaluate import Evaluator, PrefixTree
+from pipeline.evaluate import Evaluator
 from pipeline.paths import ExecutionPath, Value
+from pipeline.prefixes import PrefixTree
 from pipeline.recipe import load_recipe
 from pipeline.tasks.registry import create_task
 

@@ -229,6 +229,12 @@ class ElasticSpace(SearchSpace, ABC):
                 generator) if None.
         """
 
+    whole: "ElasticSpace"
+
+    def around(self, units: Sequence[Unit]) -> ElasticModel:
+        """A model of these units. It runs the paths of the whole space, however restricted."""
+        return ElasticModel(self.whole, units)
+
     def build(self, checkpoint: str | None = None) -> ElasticModel:
         """The elastic model, in evaluation mode, its full path active."""
-        return ElasticModel(self, self.units(checkpoint)).eval()
+        return self.around(self.whole.units(checkpoint)).eval()

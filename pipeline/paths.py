@@ -5,11 +5,13 @@ where it does not matter it is absent. That single rule makes paths canonical: t
 the same network are the same path.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +64,21 @@ class Decision:
     def distinct(self) -> tuple[Value, ...]:
         """The values that give different networks."""
         return tuple(value for value in self.values if value not in self.aliases)
+
+    def restricted(self, allowed: Sequence[Value]) -> "Decision":
+        """The decision with some of its values alone, in its own order.
+
+        An alias stays if what it stands for stays.
+
+        Raises:
+            InvalidPathError: a value that it does not have.
+            InvalidValueError: no value.
+        """
+        chosen = [self.values[self.index(value)] for value in allowed]
+        distinct = {self.aliases.get(value, value) for value in chosen}
+        values = tuple(v for v in self.values if v in distinct or v in chosen)
+        aliases = {a: target for a, target in self.aliases.items() if a in values}
+        return replace(self, values=values, aliases=aliases)
 
     def index(self, value: Value) -> int:
         """The index of a value among ``values``; InvalidPathError if it is not one of them."""
@@ -124,11 +141,15 @@ class SearchSpace:
 
     Args:
         decisions: each one after the decision that it requires.
+
+    Attributes:
+        whole: the space itself, or the one of which it is a restriction.
     """
 
     def __init__(self, decisions: Sequence[Decision]) -> None:
         self.decisions: tuple[Decision, ...] = tuple(decisions)
         self.positions: dict[str, int] = {d.name: i for i, d in enumerate(self.decisions)}
+        self.whole = self
         if len(self.positions) != len(self.decisions):
             raise InvalidValueError("the decisions of a search space must have distinct names")
         for i, decision in enumerate(self.decisions):
@@ -199,6 +220,26 @@ class SearchSpace:
                 path[decision.name] = decision.aliases.get(value, value)
         return ExecutionPath(path)
 
+    def restricted(self, allowed: Mapping[str, Sequence[Value]]) -> Self:
+        """A copy in which some decisions take some of their values alone; one value settles it.
+
+        All its paths are paths of this space, and models that this space built run them.
+
+        Args:
+            allowed: by decision, the values that stay; the other decisions keep all of theirs.
+
+        Raises:
+            InvalidPathError: a name that is no decision, or a value that its decision does not
+                have.
+            InvalidValueError: no value for a decision.
+        """
+        kept = {name: self[name].restricted(values) for name, values in allowed.items()}
+        space = copy.copy(self)
+        space.__dict__.pop("size", None)  # of all paths; counted anew
+        space.decisions = tuple(kept.get(d.name, d) for d in self.decisions)
+        space.whole = self.whole
+        return space
+
     def encode(self, paths: Iterable[Mapping[str, Value]]) -> IndexMatrix:
         """Paths as value indices, (n_paths, n_decisions), :data:`ABSENT` where a decision does not
         matter.
@@ -240,7 +281,9 @@ class SearchSpace:
 
     def holds_encoded(self, condition: Condition, matrix: IndexMatrix) -> npt.NDArray[np.bool_]:
         """For each row of a canonical matrix, whether the condition holds."""
-        legal = [self[condition.decision].index(value) for value in condition.values]
+        decision = self[condition.decision]
+        # a restricted space may lack some of a condition's values
+        legal = [decision.index(value) for value in condition.values if value in decision.values]
         mask: npt.NDArray[np.bool_] = np.isin(matrix[:, self.positions[condition.decision]], legal)
         return mask
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from pipeline.elastic import ElasticModel
-from pipeline.evaluate import PrefixTree
 from pipeline.events import Epoch, EpochListener
 from pipeline.paths import ExecutionPath, Value
+from pipeline.prefixes import PrefixTree
 from pipeline.recipe import TrainSettings
 from pipeline.tasks.task import Task
 

@@ -74,11 +74,9 @@ class PretrainedSpace(ElasticSpace):
             return self.units_of(model)
         return self.units_of(self._from_pretrained(checkpoint))
 
-    def build(self, checkpoint: str | None = None) -> PretrainedModel:
-        """The elastic model, in evaluation mode, its full path active."""
-        model = PretrainedModel(self, self.units(checkpoint))
-        model.eval()
-        return model
+    def around(self, units: Sequence[Unit]) -> PretrainedModel:
+        """See :meth:`ElasticSpace.around`."""
+        return PretrainedModel(self.whole, units)
 
     def to_pretrained(self, model: ElasticModel) -> PreTrainedModel:
         """The original transformers model with a copy of an elastic model's weights."""

@@ -91,3 +91,43 @@ def test_wrong_spaces_are_refused() -> None:
         SearchSpace([Decision("a", (1,)), Decision("a", (2,))])
     with pytest.raises(InvalidValueError, match="must stand after 'b'"):
         SearchSpace([Decision("a", (1,), Condition("b", (1,))), Decision("b", (1,))])
+
+
+@given(choices)
+def test_a_restricted_space_is_a_space(choice) -> None:
+    small = SPACE.restricted({"depth": (1, 3), "width": (16,), "block.ratio": (0.5, 0.25)})
+    paths = {
+        path
+        for path in SPACE.decode(
+            SPACE.canonical_encoded(
+                np.array(np.meshgrid(*[range(len(d.values)) for d in SPACE.decisions]))
+                .reshape(4, -1)
+                .T
+            )
+        )
+        if path["depth"] in (1, 3) and path["width"] == 8 and path.get("block.ratio") != 1.0
+    }
+    assert small.size == len(paths) == 1 + 1 + 2
+    assert {small.sample(np.random.default_rng(i)) for i in range(40)} == paths
+    assert small.decode(small.encode(paths)) == list(paths)
+    assert small.full == {"depth": 3, "width": 8, "block.run": True, "block.ratio": 0.5}
+    assert small.smallest == {"depth": 1, "width": 8}
+    legal = {n: v for n, v in choice.items() if v in small[n].values}
+    assert small.canonical(legal) in paths
+    assert SPACE.canonical(small.canonical(legal)) == small.canonical(legal)
+    assert small.whole is SPACE and small.restricted({"depth": (1,)}).whole is SPACE
+
+
+def test_a_decision_whose_condition_never_holds_is_absent_from_a_restricted_space() -> None:
+    shallow = SPACE.restricted({"depth": (1,)})
+    assert shallow.size == 2
+    assert set(shallow.full) == {"depth", "width"}
+    rows = shallow.sample_encoded(np.random.default_rng(0), 8)
+    assert (rows[:, 2:] == ABSENT).all()
+
+
+def test_a_restriction_must_name_values_that_the_decision_has() -> None:
+    with pytest.raises(InvalidPathError, match="'depth' can't be 4"):
+        SPACE.restricted({"depth": (4,)})
+    with pytest.raises(InvalidValueError, match="at least one"):
+        SPACE.restricted({"depth": ()})
