@@ -40,6 +40,10 @@ class CheckpointError(ParetopathError, RuntimeError):
     """Weights that can't be trusted or don't fit the model."""
 
 
+class LaunchError(ParetopathError, RuntimeError):
+    """Jobs that a cluster does not take, or that ended without a result."""
+
+
 def nearest(got: object, legal: Iterable[object]) -> str:
     """The end of an error's sentence: the legal choices and the one that was probably meant.
 

@@ -3,11 +3,11 @@
 from pipeline.errors import RecipeError
 from pipeline.recipe.budget import BudgetUnit, parse_budget
 from pipeline.recipe.data import Data
+from pipeline.recipe.launch import Launch
 from pipeline.recipe.recipe import Recipe, load_recipe
 from pipeline.recipe.sections import (
     Accuracy,
     Hardware,
-    Launch,
     RetrainSettings,
     Search,
     Space,

@@ -39,6 +39,24 @@ class Hardware(Section):
     device: str | None = Field(
         default=None, min_length=1, description="for model device: cpu, cuda, cuda:1 …"
     )
+    batch_size: int | None = Field(
+        default=None, ge=1, description="for model device: images a run; null: 1"
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="for model device: of a CPU; null: torch's own number"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
+        default=None, description="for model device: what autocast computes in; null: float32"
+    )
+    channels_last: bool | None = Field(
+        default=None, description="for model device: memory format; null: false"
+    )
+
+    @property
+    def device_options(self) -> dict[str, Any]:
+        """What is said about a device, as arguments of its cost model."""
+        names = ("device", "batch_size", "threads", "precision", "channels_last")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @model_validator(mode="before")
     @classmethod
@@ -56,8 +74,9 @@ class Hardware(Section):
                     "model device is measured: it takes no preset, hardware or mapping"
                 )
             return self
-        if self.device is not None:
-            raise ValueError(f"device belongs to model device, but model is {self.model}")
+        if self.device_options:
+            given = ", ".join(self.device_options)
+            raise ValueError(f"{given}: only for model device, but model is {self.model}")
         if self.preset and self.hardware:
             raise ValueError("preset and hardware exclude each other")
         if self.mapping and not self.hardware:
@@ -214,30 +233,3 @@ class Tracking(Section):
     def _off_is_a_word(cls, value: Any) -> Any:
         # YAML 1.1 reads a bare `off` as false
         return "disabled" if value is False else value
-
-
-class Launch(Section):
-    """Where jobs run."""
-
-    where: Literal["local", "slurm"] = Field(default="local", description="here, or as jobs")
-    partition: str | None = Field(
-        default=None, min_length=1, description="SLURM's; null: its default"
-    )
-    account: str | None = Field(default=None, min_length=1, description="that is charged")
-    nodes: int = Field(default=1, ge=1, description="a job")
-    gpus_per_node: int = Field(default=0, ge=0, description="0: the job runs on CPUs")
-    tasks_per_node: int | None = Field(
-        default=None, ge=1, description="null: one a GPU, at least one"
-    )
-    cpus_per_task: int = Field(default=4, ge=1, description="cores of each task")
-    memory_gb: Number | None = Field(
-        default=None, gt=0, description="GiB a node; null: the partition's default"
-    )
-    time_minutes: int = Field(
-        default=240, ge=1, description="a job's limit; it requeues itself and resumes"
-    )
-    setup: Texts = Field(default=(), description="shell commands before the job: module load …")
-    sbatch: dict[str, str | int | bool] = Field(
-        default_factory=dict,
-        description="more sbatch options by their long names: {qos: high, requeue: true}",
-    )
