@@ -36,6 +36,10 @@ class RunDirectoryError(ParetopathError, RuntimeError):
     """A run directory that lacks or contradicts what is asked of it."""
 
 
+class StorageError(ParetopathError, RuntimeError):
+    """A database that can't be reached or used."""
+
+
 class CheckpointError(ParetopathError, RuntimeError):
     """Weights that can't be trusted or don't fit the model."""
 

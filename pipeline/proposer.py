@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.candidates import Floats, Problem, random_paths
+from pipeline.candidates import Floats, Mask, Problem, random_paths
 from pipeline.evolution import Archive, evolve
 from pipeline.paths import IndexMatrix
 from pipeline.surrogate import (
@@ -30,32 +30,35 @@ _MARGIN = 1.1  # the hypervolume's reference cost over the largest cost that mat
 
 @dataclass(frozen=True)
 class History:
-    """Every trial so far, in order; all have finished.
+    """Every trial so far, in order. All have finished, unless several workers share a search.
 
     Attributes:
         matrix: (n, n_decisions) canonical value indices.
-        accuracy: (n,), in [0, 1]; NaN where a trial failed.
-        error: (n,) standard errors of the accuracies; NaN where a trial failed.
+        accuracy: (n,), in [0, 1]; NaN where a trial failed or has not finished.
+        error: (n,) standard errors of the accuracies; NaN where a trial failed or has not finished.
         cost: (n,) objective costs; NaN where a trial failed for it.
+        pending: (n,) which trials have not finished; None: none.
     """
 
     matrix: IndexMatrix
     accuracy: Floats
     error: Floats
     cost: Floats
+    pending: Mask | None = None
 
     def __len__(self) -> int:
         return len(self.matrix)
 
     def first(self, count: int) -> "History":
         """The first trials alone."""
-        return History(
-            self.matrix[:count], self.accuracy[:count], self.error[:count], self.cost[:count]
-        )
+        return self.where(np.arange(count))
 
-    def where(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> "History":
+    def where(self, rows: npt.NDArray[np.intp] | Mask) -> "History":
         """Some of the trials, by mask or index."""
-        return History(self.matrix[rows], self.accuracy[rows], self.error[rows], self.cost[rows])
+        pending = None if self.pending is None else self.pending[rows]
+        return History(
+            self.matrix[rows], self.accuracy[rows], self.error[rows], self.cost[rows], pending
+        )
 
 
 class Proposer(Protocol):
@@ -104,7 +107,7 @@ class ModelProposer:
             self._problem, model.mean, history.matrix, rng, evaluations=_EVALUATIONS, bins=_BINS
         )
         candidates = archive.take(np.flatnonzero(archive.is_new))
-        chosen = self._choose(measured, candidates, model, count)
+        chosen = self._choose(measured, candidates, model, count, self._pending(history))
         seen = np.concatenate([history.matrix, chosen])
         return np.concatenate([chosen, random_paths(self._problem, seen, count - len(chosen), rng)])
 
@@ -120,18 +123,38 @@ class ModelProposer:
             self._fitted = (size, hyper)
         return self._fitted[1]
 
+    def _pending(self, history: History) -> History:
+        """The trials within the budgets that have not finished."""
+        if history.pending is None:
+            return history.first(0)
+        known = history.where(history.pending & np.isfinite(history.cost))
+        return known.where(self._problem.fits(known.matrix))
+
     def _measurements(self, history: History) -> Measurements:
         return Measurements.of(self._encoding, history.matrix, history.accuracy, history.error)
 
     def _choose(
-        self, measured: History, candidates: Archive, model: AccuracyModel, count: int
+        self,
+        measured: History,
+        candidates: Archive,
+        model: AccuracyModel,
+        count: int,
+        pending: History,
     ) -> IndexMatrix:
-        """The candidates that add most hypervolume, with rising optimism while they are too few."""
+        """The candidates that add most hypervolume, with rising optimism while they are too few.
+
+        Trials that are being evaluated count as if they came out as the model expects ("kriging
+        believer": Ginsbourger et al., 2010), so that workers don't all go for the same gap.
+        """
         within = measured.where(self._problem.fits(measured.matrix))
         # a noisy accuracy that came out well is not a front yet: there, what the model makes of it
         noisy = bool((within.error > 0).any())
         level = model.mean(within.matrix) if noisy else within.accuracy
         front = Staircase(within.cost, level, np.concatenate([within.cost, candidates.cost]).max())
+        if len(pending):
+            expected = model.mean(pending.matrix).tolist()
+            for cost, value in zip(pending.cost.tolist(), expected, strict=True):
+                front.add(cost, value)
         deviation = model.deviation(candidates.matrix)
         chosen: list[int] = []
         for optimism in _OPTIMISM:

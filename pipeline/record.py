@@ -8,24 +8,24 @@ paths it concerns.
 import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.candidates import COSTS, Floats, Mask, Problem
 from pipeline.errors import RunDirectoryError
 from pipeline.paths import ExecutionPath, IndexMatrix, SearchSpace
-from pipeline.storage import JOURNAL, StudyStorage, open_storage
+from pipeline.storage import JOURNAL, StudyStorage, has_study, open_storage
 from pipeline.tasks.task import Score
 
 SCHEMA = 1
-STUDY_NAME = "paretopath"
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,17 @@ def load_study(run_dir: str | os.PathLike[str], *, storage: str | None = None) -
 
     Args:
         run_dir: of a search.
-        storage: the database that the search used in place of the directory's journal, as a URL.
+        storage: the database that the search used in place of the directory's journal, as a URL;
+            the run directory knows it too.
 
     Raises:
         RunDirectoryError: no search was started there.
+        StorageError: the database can't be reached.
     """
-    if storage is None and not (Path(run_dir) / JOURNAL).exists():
+    if not has_study(run_dir):
         raise RunDirectoryError(f"there is no search in {run_dir}: {JOURNAL} is missing")
-    return optuna.load_study(study_name=STUDY_NAME, storage=open_storage(run_dir, storage).optuna)
+    opened = open_storage(run_dir, storage)
+    return optuna.load_study(study_name=opened.study, storage=opened.optuna)
 
 
 def evaluated(study: optuna.Study, space: SearchSpace) -> list[Evaluated]:
@@ -100,7 +103,11 @@ def read_trial(trial: FrozenTrial, space: SearchSpace) -> Evaluated:
 
 
 class Record:
-    """Reads and writes the trials of one search.
+    """Reads and writes the trials of one search. Its arrays have a row for each trial, by number.
+
+    Trials are numbered in the order in which the storage took them, which is the same for everyone
+    who reads it. Of equal paths, which can only come from a worker that was taken for dead and
+    woke up, the first counts; the others are surplus: never evaluated, never finished.
 
     Args:
         problem: what is searched.
@@ -118,7 +125,7 @@ class Record:
         self.problem = problem
         self.storage = storage
         self.study = _open_study(problem, storage, settings)
-        self._study_id = storage.optuna.get_study_id_from_name(STUDY_NAME)
+        self._study_id = storage.optuna.get_study_id_from_name(storage.study)
         self._ids: list[int] = []
         self._distributions: dict[str, BaseDistribution] = {
             d.name: CategoricalDistribution(d.distinct) for d in problem.space.decisions
@@ -129,16 +136,22 @@ class Record:
         self.error: Floats = np.zeros(0)
         self.cost: Floats = np.zeros(0)
         self.fits: Mask = np.zeros(0, dtype=bool)
-        self.unfinished: list[int] = []
-        self._read()
+        self.unfinished: list[int] = []  # without surplus ones
+        self.surplus: list[int] = []
+        self._paths: set[bytes] = set()
+        self.refresh()
 
     def __len__(self) -> int:
         return len(self._ids)
 
+    def missing(self, trials: int) -> int:
+        """How many trials must be added until there are so many."""
+        return trials - (len(self) - len(self.surplus))
+
     @property
     def finished(self) -> int:
         """How many trials are COMPLETE or FAIL."""
-        return len(self) - len(self.unfinished)
+        return len(self) - len(self.surplus) - len(self.unfinished)
 
     @property
     def failed(self) -> int:
@@ -161,43 +174,35 @@ class Record:
         with self.storage.batch():
             for i, path in enumerate(paths):
                 costs = {name: float(column[i]) for name, column in columns.items()}
-                trial_id = self.storage.optuna.create_new_trial(
+                self.storage.optuna.create_new_trial(
                     self._study_id, template_trial=self._template(path, costs)
                 )
-                self._ids.append(trial_id)
-                if _unpriced(self.problem, costs) is None:
-                    self.unfinished.append(len(self._ids) - 1)
-        gap = np.full(len(matrix), np.nan)
-        self.matrix = np.concatenate([self.matrix, matrix])
-        self.accuracy = np.concatenate([self.accuracy, gap])
-        self.error = np.concatenate([self.error, gap])
-        self.cost = np.concatenate([self.cost, columns[self.problem.cost]])
-        self.fits = np.concatenate([self.fits, self.problem.fits(matrix)])
+        self.refresh()
 
     def claim(self, numbers: Iterable[int]) -> None:
         """Marks trials as RUNNING in one durable write; what a dead process left so starts anew."""
         with self.storage.batch():
             for number in numbers:
                 trial_id = self._ids[number]
-                if self.storage.optuna.get_trial(trial_id).state == TrialState.RUNNING:
-                    self.storage.optuna.set_trial_state_values(trial_id, TrialState.WAITING)
-                self.storage.optuna.set_trial_state_values(trial_id, TrialState.RUNNING)
+                with suppress(UpdateFinishedTrialError):  # whoever had it before was not dead
+                    if self.storage.optuna.get_trial(trial_id).state == TrialState.RUNNING:
+                        self.storage.optuna.set_trial_state_values(trial_id, TrialState.WAITING)
+                    self.storage.optuna.set_trial_state_values(trial_id, TrialState.RUNNING)
 
     def finish(self, outcomes: Mapping[int, Score | Exception]) -> None:
-        """Records what trials came to, by number, in one durable write."""
+        """Records what trials came to, by number, in one durable write; the first outcome stays."""
         with self.storage.batch():
             for number, outcome in outcomes.items():
                 failure = _failure(outcome)
-                if failure is None:
-                    assert isinstance(outcome, Score)
-                    attrs = {"accuracy_error": outcome.error, "samples": outcome.samples}
-                    values = [float(outcome.value), float(self.cost[number])]
-                    self._finish(number, TrialState.COMPLETE, attrs, values)
-                    self.accuracy[number], self.error[number] = outcome.value, outcome.error
-                else:
-                    self._finish(number, TrialState.FAIL, {"failure": failure}, None)
-        done = set(outcomes)
-        self.unfinished = [number for number in self.unfinished if number not in done]
+                with suppress(UpdateFinishedTrialError):
+                    if failure is None:
+                        assert isinstance(outcome, Score)
+                        attrs = {"accuracy_error": outcome.error, "samples": outcome.samples}
+                        values = [float(outcome.value), float(self.cost[number])]
+                        self._finish(number, TrialState.COMPLETE, attrs, values)
+                    else:
+                        self._finish(number, TrialState.FAIL, {"failure": failure}, None)
+        self.refresh()
 
     def read(self, numbers: Iterable[int]) -> tuple[Evaluated, ...]:
         """Trials by number."""
@@ -232,21 +237,42 @@ class Record:
             },
         )
 
-    def _read(self) -> None:
-        """Takes over the trials of a study that exists."""
-        space = self.problem.space
+    def refresh(self) -> list[int]:
+        """Reads what was written since, by anyone; the numbers of the trials that finished."""
         trials = self.study.get_trials(deepcopy=False)
-        self._ids = [
-            self.storage.optuna.get_trial_id_from_study_id_trial_number(self._study_id, t.number)
-            for t in trials
-        ]
-        records = [read_trial(trial, space) for trial in trials]
-        self.matrix = space.encode(record.path for record in records)
-        self.accuracy = np.array([r.score.value if r.score else np.nan for r in records])
-        self.error = np.array([r.score.error if r.score else np.nan for r in records])
-        self.cost = np.array([r.costs.get(self.problem.cost, np.nan) for r in records])
-        self.fits = np.array([r.fits for r in records], dtype=bool)
-        self.unfinished = [r.number for r in records if not r.state.is_finished()]
+        finished = [n for n in self.unfinished if trials[n].state.is_finished()]
+        for number in finished:
+            self._set_score(read_trial(trials[number], self.problem.space))
+        new = [read_trial(trial, self.problem.space) for trial in trials[len(self) :]]
+        if new:
+            self._ids += [trial._trial_id for trial in trials[len(self) :]]
+            self._add_rows(new)
+        done = {*finished}
+        self.unfinished = [number for number in self.unfinished if number not in done]
+        return finished + [r.number for r in new if r.state.is_finished()]
+
+    def _add_rows(self, records: Sequence[Evaluated]) -> None:
+        rows = self.problem.space.encode(record.path for record in records)
+        gap = np.full(len(records), np.nan)
+        costs = [record.costs.get(self.problem.cost, np.nan) for record in records]
+        self.matrix = np.concatenate([self.matrix, rows])
+        self.accuracy = np.concatenate([self.accuracy, gap])
+        self.error = np.concatenate([self.error, gap])
+        self.cost = np.concatenate([self.cost, np.array(costs)])
+        self.fits = np.concatenate([self.fits, np.array([r.fits for r in records], dtype=bool)])
+        for record, row in zip(records, rows, strict=True):
+            if row.tobytes() in self._paths:
+                self.surplus.append(record.number)
+            elif record.state.is_finished():
+                self._set_score(record)
+            else:
+                self.unfinished.append(record.number)
+            self._paths.add(row.tobytes())
+
+    def _set_score(self, record: Evaluated) -> None:
+        if record.score:
+            self.accuracy[record.number] = record.score.value
+            self.error[record.number] = record.score.error
 
 
 def _open_study(
@@ -262,7 +288,7 @@ def _open_study(
     with storage.batch(), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.create_study(
-            study_name=STUDY_NAME,
+            study_name=storage.study,
             storage=storage.optuna,
             directions=["maximize", "minimize"],
             load_if_exists=True,

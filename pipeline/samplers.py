@@ -46,7 +46,7 @@ class OptunaProposer:
         self._problem = problem
         self._sampler = sampler
         self._study = optuna.create_study(directions=["maximize", "minimize"])
-        self._told = 0
+        self._told: set[int] = set()
         decisions = problem.space.decisions
         self._distributions: dict[str, BaseDistribution] = {
             d.name: CategoricalDistribution(d.distinct) for d in decisions
@@ -56,10 +56,10 @@ class OptunaProposer:
     def propose(self, history: History, count: int, rng: np.random.Generator) -> IndexMatrix:
         """See :class:`Proposer`."""
         self._study.sampler = _create_sampler(self._sampler, int(rng.integers(2**31)))
-        for number in range(self._told, len(history)):
-            if np.isfinite(history.accuracy[number]):
+        for number in np.flatnonzero(np.isfinite(history.accuracy)).tolist():
+            if number not in self._told:
                 self._tell(history, number)
-        self._told = len(history)
+                self._told.add(number)
         found = history.matrix[:0]
         count = min(count, self._problem.space.size - len(history))
         for _ in range(4 if count else 0):

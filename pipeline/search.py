@@ -146,11 +146,11 @@ def search(
         planner = Planner(problem, settings)  # first: it refuses budgets that nothing fits
         record = Record(problem, open_storage(run_dir, storage), identity)
         _run(record, evaluator, settings.trials, on_progress)  # what a dead process left
-        while len(record) < settings.trials:
+        while record.missing(settings.trials) > 0:
             rows = planner.extend(record)
             if not len(rows):
                 break
-            record.append(rows[: settings.trials - len(record)])
+            record.append(rows[: record.missing(settings.trials)])
             _run(record, evaluator, settings.trials, on_progress)
     return record.study
 

@@ -1,5 +1,5 @@
 """Where a study is kept: an Optuna journal that takes a generation in one write and survives kill
--9.
+-9, or a database.
 
 Optuna's own journal file writes and flushes one line for each parameter, attribute and state. Here
 the lines of a batch go to the file together, in one write and one flush to the disk. The file stays
@@ -10,6 +10,7 @@ an ordinary Optuna journal: ``optuna.load_study`` and optuna-dashboard read it w
 import fcntl
 import json
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,12 +19,16 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
+from pipeline.databases import absolute, check_url, open_database, shown
 from pipeline.errors import RunDirectoryError
+from pipeline.files import write_atomically
 
 JOURNAL = "study.journal"
+PLACE = "study.json"  # names database and study, where there is no journal
+STUDY_NAME = "paretopath"  # in the journal
 _BLOCK = 4096  # bytes read at once while looking for the last line's start
 
 
@@ -39,7 +44,7 @@ class Journal(BaseJournalBackend):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
+        self.path = Path(path)
         self._offsets = [0]  # where each committed line starts, and where the last one ends
         self._pending: list[bytes] | None = None  # the open batch
 
@@ -77,19 +82,19 @@ class Journal(BaseJournalBackend):
     @contextmanager
     def _locked(self) -> Iterator[FileIO]:
         """The open file, no other writer at it, without what a dead one left unfinished."""
-        new = not self._path.exists()
-        with open(self._path, "ab+", buffering=0) as file:
+        new = not self.path.exists()
+        with open(self.path, "ab+", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             _cut_unfinished(file)
             yield file
         if new:
-            _flush_folder(self._path.parent)
+            _flush_folder(self.path.parent)
 
     def _committed(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         first = min(log_number_from, len(self._offsets) - 1)
-        if not self._path.exists() or self._path.stat().st_size == self._offsets[first]:
+        if not self.path.exists() or self.path.stat().st_size == self._offsets[first]:
             return
-        with open(self._path, "rb") as file:
+        with open(self.path, "rb") as file:
             file.seek(self._offsets[first])
             for number, line in enumerate(file, start=first):
                 if not line.endswith(b"\n"):
@@ -101,7 +106,7 @@ class Journal(BaseJournalBackend):
                         yield json.loads(line)
                     except ValueError:
                         raise RunDirectoryError(
-                            f"{self._path}, line {number + 1}: not a line of an Optuna journal"
+                            f"{self.path}, line {number + 1}: not a line of an Optuna journal"
                         ) from None
 
 
@@ -113,27 +118,71 @@ class StudyStorage:
         optuna: any Optuna storage.
         journal: the batching journal under it, or None where the storage has its own transactions
             (databases).
+        study: name of the study in it.
     """
 
     optuna: BaseStorage
     journal: Journal | None
+    study: str
 
     def batch(self) -> AbstractContextManager[None]:
         """A block whose writes become durable together, where the storage can do that."""
         return self.journal.batch() if self.journal else nullcontext()
+
+    def for_thread(self) -> "StudyStorage":
+        """The same study for another thread: a journal is opened anew, a database is shared."""
+        if self.journal is None:
+            return self
+        journal = Journal(self.journal.path)
+        return StudyStorage(JournalStorage(journal), journal, self.study)
 
 
 def open_storage(run_dir: str | os.PathLike[str], url: str | None = None) -> StudyStorage:
     """The storage of a run directory's study.
 
     Args:
-        run_dir: holds the journal; must exist.
-        url: a database (``postgresql://…``, ``sqlite:///…``) to use in place of the journal.
+        run_dir: holds the journal, or the file that names the study in a database; must exist.
+        url: a database (:func:`pipeline.databases.open_database`) to use in place of the journal.
+            None: the one that the run directory names, or else the journal.
+
+    Raises:
+        RunDirectoryError: the run directory keeps its study elsewhere.
+        StorageError: the database can't be reached.
+        MissingExtraError: its driver is not installed.
     """
-    if url is not None:
-        return StudyStorage(get_storage(url), None)
-    journal = Journal(Path(run_dir) / JOURNAL)
-    return StudyStorage(JournalStorage(journal), journal)
+    folder = Path(run_dir)
+    place = _place(folder, url)
+    if place is not None:
+        return StudyStorage(open_database(place["storage"]), None, place["study"])
+    journal = Journal(folder / JOURNAL)
+    return StudyStorage(JournalStorage(journal), journal, STUDY_NAME)
+
+
+def has_study(run_dir: str | os.PathLike[str]) -> bool:
+    """Whether a search was started in a run directory."""
+    return any((Path(run_dir) / name).exists() for name in (JOURNAL, PLACE))
+
+
+def _place(folder: Path, url: str | None) -> dict[str, str] | None:
+    """Which database and study a run directory names; None for its journal. Set by the first.
+
+    Many runs share a database, so the study's name ends in random digits.
+    """
+    file = folder / PLACE
+    url = None if url is None else absolute(url)
+    if url is not None and not has_study(folder):
+        check_url(url)
+        study = f"{folder.absolute().name}-{secrets.token_hex(4)}"
+        content = json.dumps({"storage": url, "study": study}, indent=1) + "\n"
+        write_atomically(file, content)
+    place: dict[str, str] | None = json.loads(file.read_text()) if file.is_file() else None
+    kept = place["storage"] if place else None
+    if url is not None and kept != url:
+        raise RunDirectoryError(
+            f"a search that is resumed must keep its storage, but {folder} has it in "
+            f"{shown(kept) if kept else JOURNAL}, and now {shown(url)} is asked for"
+        )
+    return place
 
 
 @contextmanager

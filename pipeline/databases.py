@@ -1,0 +1,124 @@
+"""Databases that hold a study: how each is opened so that many workers can share it."""
+
+import random
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import optuna
+import sqlalchemy
+from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage, get_storage
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.errors import InvalidValueError, MissingExtraError, StorageError, nearest
+
+SCHEMES = ("postgresql", "sqlite", "mysql", "grpc")
+GRPC_PORT = 13000  # Optuna's own
+_WAIT_SECONDS = 60  # for a connection that another thread holds, or for SQLite's lock
+_ATTEMPTS = 3  # workers that start together on an empty database all try to make its tables
+_READY_SECONDS = 20  # for a gRPC proxy to answer
+# A worker keeps one connection, so that 64 of them fit into PostgreSQL's usual limit of 100; the
+# second is for Optuna's check of its tables. Dead connections are noticed by keepalives rather than
+# after two hours.
+_ONE = {"pool_size": 1, "max_overflow": 1, "pool_timeout": _WAIT_SECONDS}
+_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+
+
+def open_database(url: str) -> BaseStorage:
+    """An Optuna storage for a URL.
+
+    Args:
+        url: ``postgresql://USER@HOST/DATABASE``, ``sqlite:///FILE``, ``mysql+DRIVER://…`` or
+            ``grpc://HOST:PORT``, an Optuna gRPC storage proxy. A password for PostgreSQL belongs in
+            ``~/.pgpass`` or ``PGPASSWORD``.
+
+    Raises:
+        InvalidValueError: not such a URL.
+        StorageError: the database can't be reached.
+        MissingExtraError: its driver is not installed.
+    """
+    scheme = check_url(url)
+    openers = {"grpc": _grpc, "sqlite": _sqlite, "postgresql": _postgresql}
+    try:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return openers.get(scheme, get_storage)(url)
+            except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
+                time.sleep(random.uniform(0.2, 1.0))  # another worker is making the tables
+        return openers.get(scheme, get_storage)(url)
+    except ImportError as error:
+        extra = f"the extra {scheme}" if scheme in ("postgresql", "grpc") else "a driver"
+        hint = f": pip install 'paretopath[{scheme}]'" if extra.startswith("the") else ""
+        raise MissingExtraError(f"{shown(url)} needs {extra}{hint} ({error})") from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ConnectionError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise StorageError(f"{shown(url)} can't be used: {reason}") from error
+
+
+def check_url(url: str) -> str:
+    """The scheme of a database's URL, without its driver.
+
+    Raises:
+        InvalidValueError: it is no URL, or of another scheme than :data:`SCHEMES`.
+    """
+    scheme = url.partition("://")[0].partition("+")[0]
+    if "://" not in url or scheme not in SCHEMES:
+        raise InvalidValueError(
+            f"a storage must be the URL of a database, but got {url!r}; {nearest(scheme, SCHEMES)}"
+        )
+    return scheme
+
+
+def absolute(url: str) -> str:
+    """The URL with an SQLite file's whole name, so that it holds in every working directory."""
+    if url.startswith("sqlite:///"):
+        return f"sqlite:///{Path(url.removeprefix('sqlite:///')).absolute()}"
+    return url
+
+
+def shown(url: str) -> str:
+    """A URL as it may be shown: without its password."""
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", ":…@") if password else url
+
+
+def _postgresql(url: str) -> BaseStorage:
+    options: dict[str, Any] = {**_ONE, "pool_pre_ping": True, "connect_args": _KEEPALIVES}
+    address = "postgresql+psycopg://" + url.partition("://")[2]
+    return get_storage(RDBStorage(address, options))  # type: ignore[arg-type]
+
+
+def _sqlite(url: str) -> BaseStorage:
+    """SQLite whose transactions take the write lock when they begin.
+
+    As Python's driver has it, a transaction reads before it locks, so two workers can both see a
+    trial as waiting, and the second of two that both want to write fails at once.
+    """
+    options = {**_ONE, "connect_args": {"timeout": _WAIT_SECONDS}}
+    storage = RDBStorage(url, options)
+
+    @sqlalchemy.event.listens_for(storage.engine, "connect")
+    def _no_implicit_begin(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    @sqlalchemy.event.listens_for(storage.engine, "begin")
+    def _lock(connection: sqlalchemy.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    storage.engine.dispose()  # connections from before know none of this
+    return get_storage(storage)  # type: ignore[arg-type]
+
+
+def _grpc(url: str) -> BaseStorage:
+    import grpc  # noqa: F401  (Optuna imports it late, with a message that names no extra)
+
+    address = urlsplit(url)
+    if not address.hostname:
+        raise InvalidValueError(f"a gRPC proxy must be grpc://HOST:PORT, but got {url!r}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        proxy = GrpcStorageProxy(host=address.hostname, port=address.port or GRPC_PORT)
+    proxy.wait_server_ready(timeout=_READY_SECONDS)
+    return proxy
