@@ -133,15 +133,20 @@ def front(
     from pipeline.front import select as select_points
     from pipeline.run import Run
 
-    out, _ = terminal.consoles()
-    opened = Run.open(run, device="cpu")
+    out, err = terminal.consoles()
+    opened = Run.open(run, device=None if rescore else "cpu")
     found = opened.front()
     points = select_points(found, select)
     if html:
         jobs.save_report(opened, html)
     if csv:
         found.save_csv(csv, points)
-    rescored = jobs.rescore(opened, points, rescore) if rescore else None
+    rescored = None
+    if rescore:
+        with terminal.Progressing(err, f"pricing by {rescore}") as bar:
+            rescored = jobs.rescore(
+                opened, points, rescore, on_progress=lambda done, all: bar.update(done, all, "")
+            )
     if as_json:
         extra = {"rescored": rescored.to_json()} if rescored else {}
         _print_json({**_front_json(found, points), **extra})

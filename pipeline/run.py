@@ -142,7 +142,8 @@ class Run:
         hardware = self.recipe.hardware
         cost_model: CostModel
         if hardware.model == "device":
-            cost_model = create_cost_model("device", device=hardware.device or str(self.device))
+            options = {"device": str(self.device)} | hardware.device_options
+            cost_model = create_cost_model("device", **options)
         else:
             cost_model = create_cost_model(
                 hardware.model,

@@ -139,17 +139,23 @@ def measurement_tables(comparison: Comparison) -> list[Table]:
 
 def rescored_table(rescored: Rescored) -> Table:
     """Costs before, and by another cost model."""
-    table = Table(box=None, header_style="bold", pad_edge=False, title=f"by {rescored.hardware}")
+    title = f"priced by {rescored.hardware}; * no longer on the front"
+    table = Table(box=None, header_style="bold", pad_edge=False, title=title)
     table.add_column("path", style="cyan", no_wrap=True)
-    for title in ("energy", "rescored", "latency", "rescored"):
-        table.add_column(title, justify="right", no_wrap=True)
+    for column in ("energy", "rescored", "change", "latency", "rescored", "change"):
+        table.add_column(column, justify="right", no_wrap=True)
+    units = (("energy_mj", "mJ"), ("latency_ms", "ms"))
     for row in rescored.rows:
-        cells = [
-            quantity(row[name + suffix], unit)
-            for name, unit in (("energy_mj", "mJ"), ("latency_ms", "ms"))
-            for suffix in ("", "_rescored")
-        ]
-        table.add_row(row["id"], *cells)
+        cells = []
+        for name, unit in units:
+            before, after = row[name], row[f"{name}_rescored"]
+            change = after / before - 1 if before and after is not None else None
+            changed = "–" if change is None else f"{100 * change:+.1f} %"
+            cells += [quantity(before, unit), quantity(after, unit), changed]
+        table.add_row(row["id"] + ("" if row["stays"] else " *"), *cells)
+    found = [rescored.rank_correlations[name] for name, _ in units]
+    energy, latency = ("–" if value is None else f"{value:.3f}" for value in found)
+    table.add_row("rank correlation", "", "", energy, "", "", latency, style="dim")
     return table
 
 

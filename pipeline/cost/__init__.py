@@ -43,6 +43,7 @@ def create(
     objective: "Objective" = "each",
     cache_dir: str | Path | None = None,
     workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> "MapperModel": ...
 
 

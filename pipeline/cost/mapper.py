@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +22,8 @@ from pipeline.cost.zigzag_format import zigzag_accelerator, zigzag_mapping, zigz
 from pipeline.errors import HardwareError, InvalidValueError, MissingExtraError
 from pipeline.tracing import Layer
 
+POLL_SECONDS = 0.5
+
 
 class MapperModel(LayerCostModel):
     """Prices layers with ZigZag (Mei et al., IEEE Transactions on Computers 2021).
@@ -36,6 +38,7 @@ class MapperModel(LayerCostModel):
         cache_dir: where results are kept, in a folder for each hardware;
             ``~/.cache/paretopath/mapper`` if None.
         workers: processes at a time; as many as there are cores if None.
+        progress: told (layers mapped, layers to map) as they are mapped.
 
     Raises:
         MissingExtraError: ZigZag is not installed.
@@ -48,6 +51,7 @@ class MapperModel(LayerCostModel):
         objective: Objective = "each",
         cache_dir: str | Path | None = None,
         workers: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         check_objective(objective)
         if workers is not None and workers < 1:
@@ -61,6 +65,7 @@ class MapperModel(LayerCostModel):
         self.design = design
         self.objective = objective
         self.workers = workers or os.cpu_count() or 1
+        self.progress = progress
         root = (
             Path(cache_dir) if cache_dir is not None else Path.home() / ".cache/paretopath/mapper"
         )
@@ -141,7 +146,7 @@ class MapperModel(LayerCostModel):
                 path.write_text(json.dumps({**job, "entries": entries}))
                 processes.append(_start(path))
             try:
-                outputs = [process.communicate()[0] for process in processes]
+                outputs = [self._wait(process, shapes) for process in processes]
             finally:
                 for process in processes:
                     process.kill()
@@ -149,6 +154,21 @@ class MapperModel(LayerCostModel):
             if process.returncode:
                 last = output.strip().splitlines()[-1:] or ["no output"]
                 raise HardwareError(f"ZigZag stopped with status {process.returncode}: {last[0]}")
+
+    def _wait(self, process: "subprocess.Popen[str]", shapes: Sequence[Layer]) -> str:
+        """What a process printed, once it has ended; tells how far all of them are meanwhile."""
+        while True:
+            try:
+                return process.communicate(timeout=POLL_SECONDS)[0]
+            except subprocess.TimeoutExpired:
+                self._report(shapes)
+            finally:
+                if process.returncode is not None:
+                    self._report(shapes)
+
+    def _report(self, shapes: Sequence[Layer]) -> None:
+        if self.progress:
+            self.progress(sum(self._file(shape).exists() for shape in shapes), len(shapes))
 
 
 def _start(job: Path) -> "subprocess.Popen[str]":

@@ -7,18 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from scipy.stats import spearmanr
 from torch import nn
 
 from pipeline.cost import CostModel, CostTable
 from pipeline.cost import create as create_cost_model
 from pipeline.elastic import ElasticModel
 from pipeline.errors import InvalidValueError, nearest
-from pipeline.front import Point, select
+from pipeline.front import Point, pareto_front, select
 from pipeline.jobs.training import SCORED, finite, score_split
 from pipeline.measure import Comparison, compare, measure_paths, predict
 from pipeline.paths import ExecutionPath
 from pipeline.run import Run
 from pipeline.weights import load_into
+
+RESCORED = ("energy_mj", "latency_ms")
 
 
 def evaluate_run(run: Run, path_ids: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -103,35 +106,56 @@ class Rescored:
 
     Attributes:
         hardware: the other cost model's.
-        rows: for each path its ``id``, and ``energy_mj`` and ``latency_ms`` before and now.
+        rows: for each path its ``id``, ``energy_mj`` and ``latency_ms`` as the front has them, the
+            same with the ending ``_rescored`` (None where the model knows none), and
+            ``stays``: whether no other of these paths is as accurate for less by the new price.
+        rank_correlations: Spearman's, of old and new prices, by cost; None for fewer than three
+            paths or where the model knows none.
     """
 
     hardware: str
     rows: tuple[dict[str, Any], ...]
+    rank_correlations: dict[str, float | None]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
 
 
-def rescore(run: Run, points: Sequence[Point], kind: str) -> Rescored:
+def rescore(
+    run: Run,
+    points: Sequence[Point],
+    kind: str,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Rescored:
     """Prices points of a front with the mapper on the same hardware, or with the device.
+
+    What they find is kept in the run directory, so that a second call is quick.
 
     Args:
         run: whose recipe names the hardware.
         points: of its front.
-        kind: ``mapper`` or ``device``; what they find is kept in the run directory.
+        kind: ``mapper`` or ``device``.
+        on_progress: told (done, to do): layers of the mapper, unit forms of the device.
+
+    Raises:
+        InvalidValueError: another kind; or the mapper for a recipe whose hardware is a device.
     """
     hardware = run.recipe.hardware
-    options: dict[str, Any] = {"cache_dir": run.directory / kind}
+    options: dict[str, Any] = {"cache_dir": run.directory / kind, "progress": on_progress}
     if kind == "mapper":
+        if hardware.model == "device":
+            raise InvalidValueError(
+                "the mapper prices accelerators, but this run's hardware.model is device"
+            )
         options |= {
             "preset": hardware.preset,
             "hardware": hardware.hardware,
             "mapping": hardware.mapping,
         }
     elif kind == "device":
-        options |= {"device": str(run.device)}
+        options |= {"device": str(run.device)} | hardware.device_options
     else:
         raise InvalidValueError(
             f"paths can be rescored by mapper or device, but got {kind!r}; "
@@ -139,17 +163,28 @@ def rescore(run: Run, points: Sequence[Point], kind: str) -> Rescored:
         )
     model = create_cost_model(kind, **{k: v for k, v in options.items() if v is not None})
     costs = CostTable(run.space, model)([point.path for point in points])
+    before = {name: [getattr(point, name) for point in points] for name in RESCORED}
+    after = {name: [_known(value) for value in costs[name]] for name in RESCORED}
+    # by what the search priced, or by latency where that is all a device can tell
+    priced = [after[name] for name in (run.recipe.search.cost, "latency_ms") if name in after]
+    cost = next((values for values in priced if None not in values), before["energy_mj"])
+    stays = pareto_front([point.accuracy for point in points], cost)
     rows = tuple(
-        {
-            "id": point.id,
-            "energy_mj": point.energy_mj,
-            "latency_ms": point.latency_ms,
-            "energy_mj_rescored": _known(costs.energy_mj[i]),
-            "latency_ms_rescored": _known(costs.latency_ms[i]),
-        }
+        {"id": point.id, "stays": bool(stays[i])}
+        | {name: before[name][i] for name in RESCORED}
+        | {f"{name}_rescored": after[name][i] for name in RESCORED}
         for i, point in enumerate(points)
     )
-    return Rescored(model.hardware, rows)
+    correlations = {name: _rank_correlation(before[name], after[name]) for name in RESCORED}
+    return Rescored(model.hardware, rows, correlations)
+
+
+def _rank_correlation(
+    before: Sequence[float | None], after: Sequence[float | None]
+) -> float | None:
+    if len(before) < 3 or None in before or None in after:
+        return None
+    return float(spearmanr(before, after).statistic)
 
 
 def _known(value: float) -> float | None:

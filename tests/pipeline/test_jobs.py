@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pipeline import jobs
-from pipeline.errors import RunDirectoryError
-from pipeline.front import pareto_front
+from pipeline.errors import InvalidValueError, RunDirectoryError
+from pipeline.front import pareto_front, select
 from pipeline.recipe import load_recipe
 from pipeline.run import Run
 from pipeline.tasks.task import Score
@@ -187,3 +187,33 @@ def test_a_path_without_finite_accuracy_fails_alone(
     assert failed and all(t.path["exit"] == 1 and "finite" in (t.failure or "") for t in failed)
     assert all(p.path["exit"] > 1 for p in front.points)
     assert isinstance(jobs.evaluate_run(run, [front.points[0].id])[0]["test"], Score)
+
+
+def test_a_front_is_priced_anew_by_zigzag_on_the_same_hardware(run: Run) -> None:
+    pytest.importorskip("zigzag", reason="needs ZigZag: pip install 'paretopath[zigzag]'")
+    points = select(run.front(), "count=1")
+    told: list[tuple[int, int]] = []
+    rescored = jobs.rescore(run, points, "mapper", on_progress=lambda *now: told.append(now))
+    (row,) = rescored.rows
+    assert rescored.hardware == "magnet-16nm"
+    assert told[-1][0] == told[-1][1] > 0
+    assert row["stays"]
+    # the search of orders is ZigZag's, so prices are near; see docs/cost_models.md
+    assert row["energy_mj_rescored"] == pytest.approx(row["energy_mj"], rel=0.3)
+    assert row["latency_ms_rescored"] == pytest.approx(row["latency_ms"], rel=0.6)
+    assert list((run.directory / "mapper").rglob("*.json"))  # what it found is kept
+
+
+def test_a_front_is_priced_anew_on_this_device(run: Run) -> None:
+    found = run.front()
+    points = list({point.id: point for point in (*found.points, found.full)}.values())
+    rescored = jobs.rescore(run, points, "device")
+    assert [row["id"] for row in rescored.rows] == [point.id for point in points]
+    assert all(row["latency_ms_rescored"] > 0 for row in rescored.rows)
+    assert any(row["stays"] for row in rescored.rows)
+    assert rescored.rank_correlations["latency_ms"] is not None
+
+
+def test_paths_are_not_rescored_by_what_does_not_exist(run: Run) -> None:
+    with pytest.raises(InvalidValueError, match=r"mapper or device, but got 'maper'.*'mapper'"):
+        jobs.rescore(run, run.front().points, "maper")
