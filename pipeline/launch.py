@@ -199,7 +199,10 @@ def requeue_this_job() -> bool:
 
     Returns whether SLURM agreed.
     """
-    done = _run("scontrol", "requeue", os.environ["SLURM_JOB_ID"])
+    array, element = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    # an element by its number: the id of one of them is also that of the whole array
+    identifier = f"{array}_{element}" if array else os.environ["SLURM_JOB_ID"]
+    done = _run("scontrol", "requeue", identifier)
     return done is not None and done.returncode == 0
 
 
@@ -280,7 +283,9 @@ def _teardown(folder: Path, retries: int) -> list[str]:
         f'if [ "$code" -gt 128 ] && [ "$(cat {kills} 2>/dev/null | wc -l)" -lt {retries} ]; then',
         f'  echo "$code" >> {kills}',
         '  echo "killed by signal $((code - 128)): back to the queue"',
-        '  scontrol requeue "$SLURM_JOB_ID"',
+        # an element by its number: the id of one of them is also that of the whole array
+        '  scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}'
+        '${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"',
         "fi",
         'exit "$code"',
     ]
