@@ -26,7 +26,6 @@ def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
     """
     if run.weights_file.is_file() or run.recipe.accuracy.source == "predictor":
         return
-    from pipeline.importance import sort_channels
     from pipeline.retrain import SharedTraining, exit_paths, fit
 
     settings = run.recipe.train
@@ -45,21 +44,33 @@ def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
             checkpoint_dir=checkpoints,
             report=report,
         )
-    model.to("cpu").eval()
-    sort_channels(model, torch.zeros(1, *run.space.input_shape))
-    calibrate_model(run, model)
+    calibrate_model(run, model.to(run.device).eval())
     write_state(run.weights_file, model.state_dict())
     shutil.rmtree(run.directory / "training", ignore_errors=True)
 
 
 def calibrate_model(run: Run, model: ElasticModel) -> None:
-    """Orders channels and re-solves weights on random training images, as the recipe says."""
+    """Orders channels and re-solves weights for narrow paths, as the run's recipe says.
+
+    Args:
+        run: gives the settings and the training images.
+        model: changed in place, on the run's device; its full path keeps its function.
+    """
+    from pipeline.importance import sort_by_magnitude, sort_by_taylor
+
     settings = run.recipe.calibration
+    torch.manual_seed(settings.seed)  # of random transforms
+    if settings.order == "taylor":
+        task = create_task(run.recipe.task, training=run.recipe.train)
+        loader = run.data.loader("train", shuffle_seed=settings.seed)
+        sort_by_taylor(model, draw(loader, settings.images), task.loss)
+    else:  # least squares moves only what a layer is known to read
+        sort_by_magnitude(model)
     reorder = settings.order == "least_squares"
     if reorder or settings.compensate:
         loader = run.data.loader("calibration", shuffle_seed=settings.seed)
         calibrate(
-            model.to(run.device),
+            model,
             draw(loader, settings.images),
             reorder=reorder,
             solve=settings.compensate,

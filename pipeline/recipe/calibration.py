@@ -14,10 +14,11 @@ class Calibration(Section):
     weights to calibrate. See ``docs/calibration.md``.
     """
 
-    order: Literal["least_squares", "magnitude"] = Field(
+    order: Literal["least_squares", "magnitude", "taylor"] = Field(
         default="least_squares",
         description="which channels and heads stay longest: those whose loss re-solved weights "
-        "make up for worst, or those of the largest weights",
+        "make up for worst, those of the largest weights, or those that the training loss feels "
+        "most",
     )
     compensate: bool = Field(
         default=True,
