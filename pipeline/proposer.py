@@ -10,14 +10,9 @@ import numpy.typing as npt
 
 from pipeline.candidates import Floats, Mask, Problem, random_paths
 from pipeline.evolution import Archive, evolve
+from pipeline.hyperparameters import fit_hyperparameters
 from pipeline.paths import IndexMatrix
-from pipeline.surrogate import (
-    AccuracyModel,
-    Encoding,
-    Hyperparameters,
-    Measurements,
-    fit_hyperparameters,
-)
+from pipeline.surrogate import AccuracyModel, Encoding, Hyperparameters, Measurements
 
 _FIRST_MODEL = 24  # paths, the first ones included, before a model is trusted to propose
 _REFIT = 1.4  # hyperparameters are fitted anew whenever there is so many times more data
@@ -38,6 +33,8 @@ class History:
         error: (n,) standard errors of the accuracies; NaN where a trial failed or has not finished.
         cost: (n,) objective costs; NaN where a trial failed for it.
         pending: (n,) which trials have not finished; None: none.
+        partial: (n,) which trials were stopped before they saw all images: their accuracies are
+            expectations, their errors larger by it; None: none.
     """
 
     matrix: IndexMatrix
@@ -45,6 +42,7 @@ class History:
     error: Floats
     cost: Floats
     pending: Mask | None = None
+    partial: Mask | None = None
 
     def __len__(self) -> int:
         return len(self.matrix)
@@ -55,9 +53,13 @@ class History:
 
     def where(self, rows: npt.NDArray[np.intp] | Mask) -> "History":
         """Some of the trials, by mask or index."""
-        pending = None if self.pending is None else self.pending[rows]
         return History(
-            self.matrix[rows], self.accuracy[rows], self.error[rows], self.cost[rows], pending
+            self.matrix[rows],
+            self.accuracy[rows],
+            self.error[rows],
+            self.cost[rows],
+            None if self.pending is None else self.pending[rows],
+            None if self.partial is None else self.partial[rows],
         )
 
 
@@ -131,7 +133,9 @@ class ModelProposer:
         return known.where(self._problem.fits(known.matrix))
 
     def _measurements(self, history: History) -> Measurements:
-        return Measurements.of(self._encoding, history.matrix, history.accuracy, history.error)
+        return Measurements.of(
+            self._encoding, history.matrix, history.accuracy, history.error, history.partial
+        )
 
     def _choose(
         self,
@@ -147,6 +151,8 @@ class ModelProposer:
         believer": Ginsbourger et al., 2010), so that workers don't all go for the same gap.
         """
         within = measured.where(self._problem.fits(measured.matrix))
+        if within.partial is not None:  # what was stopped was beaten: it is no part of a front
+            within = within.where(~within.partial)
         # a noisy accuracy that came out well is not a front yet: there, what the model makes of it
         noisy = bool((within.error > 0).any())
         level = model.mean(within.matrix) if noisy else within.accuracy

@@ -1,8 +1,12 @@
 """The durable record of a search: an Optuna study whose trials are evaluated paths alone.
 
 A trial is added as WAITING with its decisions and its exact costs, claimed (RUNNING) just before
-its images are run, and finished as COMPLETE or FAIL. Each step is one durable write for all the
-paths it concerns.
+its images are run, and finished as COMPLETE, PRUNED or FAIL. Each step is one durable write for all
+the paths it concerns.
+
+PRUNED are those that racing stopped. They have no values, so that everything of Optuna's that looks
+for a front (``best_trials``, its dashboard, its samplers) passes over them; the accuracy that they
+promised is among their attributes.
 """
 
 import math
@@ -11,6 +15,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +28,7 @@ from pipeline.candidates import COSTS, Floats, Mask, Problem
 from pipeline.errors import RunDirectoryError
 from pipeline.paths import ExecutionPath, IndexMatrix, SearchSpace
 from pipeline.storage import JOURNAL, StudyStorage, has_study, open_storage
-from pipeline.tasks.task import Score
+from pipeline.tasks.task import Score, Stopped
 
 SCHEMA = 1
 
@@ -35,10 +40,11 @@ class Evaluated:
     Attributes:
         number: of the trial, from 0.
         path: what was evaluated.
-        score: its accuracy; None where it has not finished or failed.
+        score: its accuracy; None where it has not finished or failed; of a stopped trial what is
+            expected of it on all images.
         costs: the exact costs that are known, by name.
         fits: whether it meets every budget.
-        state: Optuna's state: COMPLETE, FAIL, WAITING or RUNNING.
+        state: Optuna's state: COMPLETE, PRUNED (stopped by racing), FAIL, WAITING or RUNNING.
         failure: why it failed; None where it didn't.
         attrs: all user attributes of the trial.
     """
@@ -90,6 +96,8 @@ def read_trial(trial: FrozenTrial, space: SearchSpace) -> Evaluated:
     score = None
     if trial.state == TrialState.COMPLETE:
         score = Score(trial.values[0], attrs["accuracy_error"], attrs["samples"])
+    elif trial.state == TrialState.PRUNED:
+        score = Score(attrs["accuracy"], attrs["accuracy_error"], attrs["samples"])
     return Evaluated(
         number=trial.number,
         path=space.canonical(trial.params),
@@ -134,6 +142,7 @@ class Record:
         self.matrix: IndexMatrix = np.zeros((0, n_decisions), dtype=np.int16)
         self.accuracy: Floats = np.zeros(0)  # NaN until finished, and where failed
         self.error: Floats = np.zeros(0)
+        self.partial: Mask = np.zeros(0, dtype=bool)  # stopped before they saw all images
         self.cost: Floats = np.zeros(0)
         self.fits: Mask = np.zeros(0, dtype=bool)
         self.unfinished: list[int] = []  # without surplus ones
@@ -148,9 +157,18 @@ class Record:
         """How many trials must be added until there are so many."""
         return trials - (len(self) - len(self.surplus))
 
+    def first(self, trials: int) -> list[int]:
+        """The unfinished ones among the first so many trials, surplus ones not counted."""
+        if self.missing(trials) >= 0:
+            return list(self.unfinished)
+        surplus = set(self.surplus)
+        counted = (number for number in range(len(self)) if number not in surplus)
+        wanted = set(islice(counted, trials))
+        return [number for number in self.unfinished if number in wanted]
+
     @property
     def finished(self) -> int:
-        """How many trials are COMPLETE or FAIL."""
+        """How many trials are COMPLETE, PRUNED or FAIL."""
         return len(self) - len(self.surplus) - len(self.unfinished)
 
     @property
@@ -158,9 +176,16 @@ class Record:
         """How many trials are FAIL."""
         return self.finished - int(np.isfinite(self.accuracy).sum())
 
+    @property
+    def stopped(self) -> int:
+        """How many trials are PRUNED."""
+        return int(self.partial.sum())
+
     def best(self) -> Evaluated | None:
-        """The most accurate trial within the budgets, the cheapest of equals; None without any."""
-        fits = np.flatnonzero(np.isfinite(self.accuracy) & self.fits)
+        """The most accurate complete trial within the budgets, the cheapest of equals; None without
+        any.
+        """
+        fits = np.flatnonzero(np.isfinite(self.accuracy) & self.fits & ~self.partial)
         if not len(fits):
             return None
         order = np.lexsort((self.cost[fits], -self.accuracy[fits]))
@@ -189,19 +214,12 @@ class Record:
                         self.storage.optuna.set_trial_state_values(trial_id, TrialState.WAITING)
                     self.storage.optuna.set_trial_state_values(trial_id, TrialState.RUNNING)
 
-    def finish(self, outcomes: Mapping[int, Score | Exception]) -> None:
+    def finish(self, outcomes: Mapping[int, Score | Stopped | Exception]) -> None:
         """Records what trials came to, by number, in one durable write; the first outcome stays."""
         with self.storage.batch():
             for number, outcome in outcomes.items():
-                failure = _failure(outcome)
                 with suppress(UpdateFinishedTrialError):
-                    if failure is None:
-                        assert isinstance(outcome, Score)
-                        attrs = {"accuracy_error": outcome.error, "samples": outcome.samples}
-                        values = [float(outcome.value), float(self.cost[number])]
-                        self._finish(number, TrialState.COMPLETE, attrs, values)
-                    else:
-                        self._finish(number, TrialState.FAIL, {"failure": failure}, None)
+                    self._finish(number, outcome)
         self.refresh()
 
     def read(self, numbers: Iterable[int]) -> tuple[Evaluated, ...]:
@@ -211,13 +229,25 @@ class Record:
             for number in numbers
         )
 
-    def _finish(
-        self, number: int, state: TrialState, attrs: Mapping[str, Any], values: list[float] | None
-    ) -> None:
-        trial_id = self._ids[number]
+    def _finish(self, number: int, outcome: Score | Stopped | Exception) -> None:
+        score = outcome.score if isinstance(outcome, Stopped) else outcome
+        failure = _failure(score)
+        attrs: dict[str, Any] = {}
+        if failure is None:
+            assert isinstance(score, Score)
+            attrs = {"accuracy_error": score.error, "samples": score.samples}
+        values = None
+        if failure is not None:
+            state, attrs = TrialState.FAIL, {"failure": failure}
+        elif isinstance(outcome, Stopped):
+            state = TrialState.PRUNED
+            attrs |= {"accuracy": float(outcome.score.value), "beaten_by": outcome.beaten_by}
+        else:
+            assert isinstance(outcome, Score)
+            state, values = TrialState.COMPLETE, [float(outcome.value), float(self.cost[number])]
         for name, value in attrs.items():
-            self.storage.optuna.set_trial_user_attr(trial_id, name, value)
-        self.storage.optuna.set_trial_state_values(trial_id, state, values)
+            self.storage.optuna.set_trial_user_attr(self._ids[number], name, value)
+        self.storage.optuna.set_trial_state_values(self._ids[number], state, values)
 
     def _template(self, path: ExecutionPath, costs: Mapping[str, float]) -> FrozenTrial:
         failure = _unpriced(self.problem, costs)
@@ -258,6 +288,7 @@ class Record:
         self.matrix = np.concatenate([self.matrix, rows])
         self.accuracy = np.concatenate([self.accuracy, gap])
         self.error = np.concatenate([self.error, gap])
+        self.partial = np.concatenate([self.partial, np.zeros(len(records), dtype=bool)])
         self.cost = np.concatenate([self.cost, np.array(costs)])
         self.fits = np.concatenate([self.fits, np.array([r.fits for r in records], dtype=bool)])
         for record, row in zip(records, rows, strict=True):
@@ -273,6 +304,7 @@ class Record:
         if record.score:
             self.accuracy[record.number] = record.score.value
             self.error[record.number] = record.score.error
+            self.partial[record.number] = record.state == TrialState.PRUNED
 
 
 def _open_study(

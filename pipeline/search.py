@@ -17,7 +17,7 @@ from pipeline.proposer import History
 from pipeline.record import Evaluated, Record, evaluated, load_study
 from pipeline.samplers import SAMPLERS, create_proposer
 from pipeline.storage import exclusive, open_storage
-from pipeline.tasks.task import Score
+from pipeline.tasks.task import Score, Stopped
 
 __all__ = [
     "Evaluated",
@@ -36,8 +36,9 @@ SAVE_SECONDS = 1.0  # results that come one by one reach the disk at least this 
 class Evaluator(Protocol):
     """Measures the accuracy of paths: :class:`pipeline.evaluate.Evaluator`, or a predictor."""
 
-    def __call__(self, paths: Sequence[ExecutionPath]) -> Iterable[Score | Exception]:
-        """What each path came to, in order: a score, or the error for which that path alone fails.
+    def __call__(self, paths: Sequence[ExecutionPath]) -> Iterable[Score | Stopped | Exception]:
+        """What each path came to, in order: a score, a stop because another path was clearly better
+        (:mod:`pipeline.racing`), or the error for which that path alone fails.
 
         What is yielded early is recorded early. An error that is raised ends the search; it can be
         resumed.
@@ -91,6 +92,7 @@ class SearchProgress:
         finished: trials that have finished, failed ones included.
         trials: how many are wanted.
         failed: how many of the finished ones failed.
+        stopped: how many of them racing stopped.
         latest: those that finished since the last report.
         best: the most accurate one within the budgets; None before there is any.
     """
@@ -100,6 +102,7 @@ class SearchProgress:
     failed: int
     latest: tuple[Evaluated, ...]
     best: Evaluated | None
+    stopped: int = 0
 
 
 def search(
@@ -138,13 +141,8 @@ def search(
     Path(run_dir).mkdir(parents=True, exist_ok=True)
     problem = Problem(space, pricer, settings.cost, settings.budgets)
     with exclusive(run_dir):
-        identity = {
-            "seed": settings.seed,
-            "sampler": settings.sampler,
-            "generation": settings.generation,
-        }
         planner = Planner(problem, settings)  # first: it refuses budgets that nothing fits
-        record = Record(problem, open_storage(run_dir, storage), identity)
+        record = Record(problem, open_storage(run_dir, storage), identity(settings))
         _run(record, evaluator, settings.trials, on_progress)  # what a dead process left
         while record.missing(settings.trials) > 0:
             rows = planner.extend(record)
@@ -153,6 +151,15 @@ def search(
             record.append(rows[: record.missing(settings.trials)])
             _run(record, evaluator, settings.trials, on_progress)
     return record.study
+
+
+def identity(settings: SearchSettings) -> dict[str, int | str | None]:
+    """What must stay as it is when a search goes on: it decides which trials come."""
+    return {
+        "seed": settings.seed,
+        "sampler": settings.sampler,
+        "generation": settings.generation,
+    }
 
 
 class Planner:
@@ -182,6 +189,7 @@ class Planner:
             record.accuracy[:begin],
             record.error[:begin],
             record.cost[:begin],
+            partial=record.partial[:begin],
         )
         rng = np.random.default_rng([self._settings.seed, begin])
         return self._proposer.propose(history, end - begin, rng)[len(record) - begin :]
@@ -190,12 +198,12 @@ class Planner:
         """The generation that holds a trial number, as a half-open range."""
         begin, end = 0, len(self._first)
         while end <= number:
-            size = self._settings.generation or _growing(end)
+            size = self._settings.generation or growing(end)
             begin, end = end, end + size
         return begin, end
 
 
-def _growing(known: int) -> int:
+def growing(known: int) -> int:
     """How many paths to propose at once when so many are known: about an eighth, later less."""
     return max(8, min(known // 8, max(64, known // 16)))
 
@@ -211,7 +219,7 @@ def _run(
     if not numbers:
         return
     record.claim(numbers)
-    outcomes: dict[int, Score | Exception] = {}
+    outcomes: dict[int, Score | Stopped | Exception] = {}
     saved = time.monotonic()
     reached = 0
     try:
@@ -235,7 +243,7 @@ def _run(
 
 def _save(
     record: Record,
-    outcomes: Mapping[int, Score | Exception],
+    outcomes: Mapping[int, Score | Stopped | Exception],
     trials: int,
     on_progress: Callable[[SearchProgress], None] | None,
 ) -> None:
@@ -250,5 +258,6 @@ def _save(
                 failed=record.failed,
                 latest=record.read(outcomes),
                 best=record.best(),
+                stopped=record.stopped,
             )
         )

@@ -14,17 +14,17 @@ The first term is a single-index model (Choi, Shi and Wang, "A Gaussian process 
 to a single-index model", 2011): most of what fuller values bring is a saturating function of one
 sum. The second, with a relevance for each feature, is the interaction of any number of decisions.
 The hyperparameters (u, s, amplitudes, noise) maximise the marginal likelihood (Rasmussen and
-Williams, "Gaussian Processes for Machine Learning", 2006, eq. 5.8 and 5.9) under priors around a
-ridge regression that is itself drawn towards what each step costs.
+Williams, "Gaussian Processes for Machine Learning", 2006, eq. 5.8 and 5.9); see
+:mod:`pipeline.hyperparameters`. A path that racing stopped is known less well than the others: what
+its error exceeds theirs by is noise of its own, with a known variance.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_solve, lapack, solve_triangular
-from scipy.optimize import minimize, nnls
+from scipy.linalg import cho_solve, solve_triangular
 
 from pipeline.paths import IndexMatrix, SearchSpace
 
@@ -33,8 +33,6 @@ Singles = npt.NDArray[np.float32]
 
 _CONSTANT = 4.0  # variance of the mean, in units of the accuracies' variance
 _JITTER = 1e-6  # keeps the kernel's matrix positive definite in float64
-_MAX_FITTED = 400  # points on which hyperparameters are fitted: cubic cost
-_ITERATIONS = 40  # of L-BFGS
 _ROWS = 1024  # paths predicted at once, so that the kernel's block stays in the cache
 
 
@@ -114,6 +112,8 @@ class Measurements:
         target: (n,) accuracies, standardised.
         spread: (n,) relative variances of their errors, 1 on average; all 1 where errors are not
             known.
+        extra: (n,) known variances of what partial measurements miss, in units of the accuracies'
+            variance; 0 for the others.
         centre: (n_features,) that was subtracted.
         mean, scale: of the accuracies.
     """
@@ -121,28 +121,60 @@ class Measurements:
     features: Floats
     target: Floats
     spread: Floats
+    extra: Floats
     centre: Floats
     mean: float
     scale: float
 
     @classmethod
     def of(
-        cls, encoding: Encoding, matrix: IndexMatrix, accuracy: Floats, error: Floats
+        cls,
+        encoding: Encoding,
+        matrix: IndexMatrix,
+        accuracy: Floats,
+        error: Floats,
+        partial: npt.NDArray[np.bool_] | None = None,
     ) -> "Measurements":
         """Standardises evaluated paths.
 
         The errors tell only how noisy one measurement is against another; how noisy they are in all
-        is fitted, since paths measured on the same images share most of their error.
+        is fitted, since paths measured on the same images share most of their error. What the error
+        of a partial measurement has beyond a whole one's is its own, and known.
+
+        Args:
+            encoding: of the paths.
+            matrix: (n, n_decisions) value indices.
+            accuracy: (n,).
+            error: (n,) standard errors of the accuracies.
+            partial: (n,) which paths did not see all images; None: none.
         """
         features = encoding(matrix).astype(float)
         centre = features.mean(axis=0)
         mean, scale = float(accuracy.mean()), max(float(accuracy.std()), 1e-9)
         variance = error**2
-        noisy = variance > 0
-        spread = np.ones(len(accuracy))
-        if noisy.any():
-            spread = np.clip(variance / variance[noisy].mean(), 1e-2, None)
-        return cls(features - centre, (accuracy - mean) / scale, spread, centre, mean, scale)
+        whole = np.ones(len(error), dtype=bool) if partial is None else ~partial
+        spread, extra = np.ones(len(accuracy)), np.zeros(len(accuracy))
+        noisy = whole & (variance > 0)
+        typical = float(variance[noisy].mean()) if noisy.any() else 0.0
+        if typical > 0:
+            spread[whole] = np.clip(variance[whole] / typical, 1e-2, None)
+        extra[~whole] = np.maximum(variance[~whole] - typical, 0) / scale**2
+        target = (accuracy - mean) / scale
+        return cls(features - centre, target, spread, extra, centre, mean, scale)
+
+    def noise(self, level: float) -> Floats:
+        """(n,) variances of the noise where an average error has this one."""
+        return level * self.spread + self.extra
+
+    def where(self, rows: npt.NDArray[np.intp]) -> "Measurements":
+        """Some of the paths, standardised as before."""
+        return replace(
+            self,
+            features=self.features[rows],
+            target=self.target[rows],
+            spread=self.spread[rows],
+            extra=self.extra[rows],
+        )
 
 
 class AccuracyModel:
@@ -156,10 +188,7 @@ class AccuracyModel:
 
     def __init__(self, encoding: Encoding, measured: Measurements, hyper: Hyperparameters) -> None:
         self._encoding, self._measured, self._hyper = encoding, measured, hyper
-        remainder, index = _kernels(measured.features, hyper)
-        matrix = remainder + index + _CONSTANT
-        matrix[np.diag_indices_from(matrix)] += hyper.noise * measured.spread + _JITTER
-        self._factor = np.linalg.cholesky(matrix)
+        self._factor = np.linalg.cholesky(covariance(measured, hyper, *kernels(measured, hyper)))
         self._weights = cho_solve((self._factor, True), measured.target)
         self._prepare()
 
@@ -210,139 +239,25 @@ class AccuracyModel:
         return np.exp(kernel, out=kernel), features @ self._hyper.direction.astype(np.float32)
 
 
-def fit_hyperparameters(
-    encoding: Encoding, measured: Measurements, rng: np.random.Generator
-) -> Hyperparameters:
-    """The hyperparameters of greatest posterior density.
-
-    Args:
-        encoding: of the paths.
-        measured: what was evaluated.
-        rng: chooses the points to fit on where there are more than a few hundred.
-    """
-    prior = _Prior.of(encoding, measured)
-    features, target, spread = measured.features, measured.target, measured.spread
-    if len(target) > _MAX_FITTED:
-        chosen = np.sort(rng.choice(len(target), _MAX_FITTED, replace=False))
-        features, target, spread = features[chosen], target[chosen], spread[chosen]
-    found = minimize(
-        _objective,
-        prior.centre,
-        args=(features, target, spread, prior),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=prior.bounds,
-        options={"maxiter": _ITERATIONS},
-    )
-    return _unpack(found.x)
-
-
-@dataclass(frozen=True)
-class _Prior:
-    """A Gaussian prior over the packed hyperparameters (log s, u, log a_r, log a_g, log noise).
-
-    Attributes:
-        centre: its mean, where the fit starts.
-        precision: its inverse variances.
-        bounds: of each hyperparameter.
-    """
-
-    centre: Floats
-    precision: Floats
-    bounds: list[tuple[float | None, float | None]]
-
-    @classmethod
-    def of(cls, encoding: Encoding, measured: Measurements) -> "_Prior":
-        slopes = _ridge(encoding.priors, measured)
-        typical = np.sqrt((slopes**2).mean()) + 1e-9
-        relevance = np.maximum(np.sqrt(np.abs(slopes) / typical), 0.1)
-        # a typical distance between paths is half a length scale: little is interaction until data
-        # says so
-        distance = np.sqrt(((measured.features * relevance) ** 2).sum(axis=1).mean()) + 1e-9
-        centre = [np.log(relevance / distance / 2), slopes, np.log([0.3, 1.0, 1e-3])]
-        # strong while there is little data: each hyperparameter is worth 3,000 / n measurements'
-        # evidence
-        strength = np.clip(3000 / len(measured.target), 1, 100)
-        widths = [np.ones_like(slopes), np.abs(slopes) + typical]
-        precision = [strength / np.concatenate(widths) ** 2, np.full(3, 4e-4)]
-        n = len(slopes)
-        bounds: list[tuple[float | None, float | None]] = [(-7, 4)] * n + [(None, None)] * n
-        bounds += [(-9, 3), (-6, 5), (-14, 1)]
-        return cls(np.concatenate(centre), np.concatenate(precision), bounds)
-
-
-def _ridge(priors: Floats, measured: Measurements) -> Floats:
-    """Slopes of the accuracy: a non-negative mix of the prior directions, plus what ridge
-    regression adds.
-
-    The ridge's strength is the one with the least leave-one-out error (in closed form).
-    """
-    features, target = measured.features, measured.target
-    mix, _ = nnls(features @ priors, target)
-    base: Floats = priors @ mix
-    rest = target - features @ base
-    left, sizes, right = np.linalg.svd(features, full_matrices=False)
-    projected = left.T @ rest
-    best, slopes = np.inf, base
-    for strength in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0):
-        kept = sizes**2 / (sizes**2 + strength)
-        leverage = (left**2) @ kept + 1 / len(target)
-        missed = (rest - left @ (kept * projected)) / np.maximum(1 - leverage, 1e-3)
-        if (missed**2).mean() < best:
-            best = float((missed**2).mean())
-            slopes = base + right.T @ (sizes / (sizes**2 + strength) * projected)
-    return slopes
-
-
-def _objective(
-    packed: Floats, features: Floats, target: Floats, spread: Floats, prior: _Prior
-) -> tuple[float, Floats]:
-    """The negative log posterior density, up to a constant, and its gradient."""
-    hyper = _unpack(packed)
-    remainder, index = _kernels(features, hyper)
-    matrix = remainder + index + _CONSTANT
-    matrix[np.diag_indices_from(matrix)] += hyper.noise * spread + _JITTER
-    factor, failed = lapack.dpotrf(matrix, lower=1)
-    if failed:
-        return 1e10, np.zeros_like(packed)
-    weights = cho_solve((factor, True), target, check_finite=False)
-    away = packed - prior.centre
-    value = target @ weights / 2 + np.log(np.diag(factor)).sum() + prior.precision @ away**2 / 2
-    inverse = np.tril(lapack.dpotri(factor, lower=1)[0])
-    inverse += np.tril(inverse, -1).T
-    by_kernel = (inverse - np.outer(weights, weights)) / 2  # d value / d matrix
-    by_remainder, by_index = by_kernel * remainder, by_kernel * index
-    # sums over pairs of w_jk (x_j - x_k)²: 2 (Σ_j w_j. x_j² - x^T w x), for all features at once
-    pairs = by_remainder.sum(axis=1) @ features**2
-    pairs -= (features * (by_remainder @ features)).sum(axis=0)
-    position = features @ hyper.direction
-    turn = by_index.sum(axis=1) * position - by_index @ position
-    gradient = np.concatenate(
-        [
-            -2 * pairs * hyper.relevance**2,
-            -2 * (features.T @ turn),
-            [by_remainder.sum(), by_index.sum(), hyper.noise * (np.diag(by_kernel) @ spread)],
-        ]
-    )
-    return float(value), gradient + prior.precision * away
-
-
-def _unpack(packed: Floats) -> Hyperparameters:
-    n = (len(packed) - 3) // 2
-    remainder, index, noise = np.exp(packed[2 * n :]).tolist()
-    return Hyperparameters(np.exp(packed[:n]), packed[n : 2 * n], remainder, index, noise)
-
-
-def _kernels(features: Floats, hyper: Hyperparameters) -> tuple[Floats, Floats]:
-    """The two kernels between all pairs of measured paths, (n, n) each."""
-    scaled = features * hyper.relevance
+def kernels(measured: Measurements, hyper: Hyperparameters) -> tuple[Floats, Floats]:
+    """The two kernels between all pairs of measured paths, (n, n) each: remainder, index."""
+    scaled = measured.features * hyper.relevance
     half = (scaled**2).sum(axis=1) / 2
     exponent = np.minimum(scaled @ scaled.T - half[:, None] - half, 0)
-    position = features @ hyper.direction
+    position = measured.features @ hyper.direction
     return (
         hyper.remainder * np.exp(exponent),
         _gaussian(position[:, None] - position, hyper.index),
     )
+
+
+def covariance(
+    measured: Measurements, hyper: Hyperparameters, remainder: Floats, index: Floats
+) -> Floats:
+    """(n, n) of what was measured, noise included, from its two kernels."""
+    matrix = remainder + index + _CONSTANT
+    matrix[np.diag_indices_from(matrix)] += measured.noise(hyper.noise) + _JITTER
+    return matrix
 
 
 def _gaussian(difference: npt.NDArray[np.floating], amplitude: float) -> Floats:

@@ -8,7 +8,9 @@ ROOT = Path(__file__).parents[1]
 # Each line may import from itself and from the lines above it.
 LAYERS = [
     ["errors", "files", "paths", "events", "compensation", "layers", "checkpoints"],
-    ["elastic", "weights"],
+    ["weights"],
+    ["statistics"],
+    ["elastic"],
     ["tracing", "registry", "calibration", "elimination", "importance"],
     ["recipe"],
     ["cost", "data", "tasks", "predictor"],
@@ -21,6 +23,7 @@ LAYERS = [
         "claims",
         "workers",
         "surrogate",
+        "hyperparameters",
         "evolution",
         "samplers",
         "proposer",

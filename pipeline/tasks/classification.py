@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -72,20 +74,32 @@ class Classification:
 
 
 class Top1:
-    """Counts images whose largest logit is the right one; waits for the device in compute alone."""
+    """Notes whether each image's largest logit is the right one; waits for the device when asked
+    what it came to.
+    """
 
     def __init__(self) -> None:
-        self._samples = 0
-        self._right: Tensor | None = None
+        self._right: list[Tensor] = []
         self._finite: Tensor | None = None
 
     def update(self, output: Tensor, target: Tensor) -> None:
         """Takes logits (B, classes) and labels (B,)."""
-        right = (output.argmax(dim=-1) == target.to(output.device)).sum()
+        self._right.append(output.argmax(dim=-1) == target.to(output.device))
         finite = torch.isfinite(output).all()
-        self._right = right if self._right is None else self._right + right
         self._finite = finite if self._finite is None else self._finite & finite
-        self._samples += len(target)
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """(images,) which answers are right, in the order in which they came."""
+        if not self._right or not sum(map(len, self._right)):
+            raise InvalidValueError("top-1 needs at least one image, but got none")
+        answers: npt.NDArray[np.bool_] = torch.cat(self._right).cpu().numpy()
+        return answers
+
+    def resampled(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """See :class:`~pipeline.tasks.task.ResamplingScorer`."""
+        shares: npt.NDArray[np.float64] = draws @ self.right / draws.sum(axis=1)
+        return shares
 
     def compute(self) -> Score:
         """The share of right answers, and its standard error; see :func:`proportion_error`.
@@ -93,14 +107,13 @@ class Top1:
         Raises:
             InvalidValueError: no images came, or a logit was not finite.
         """
-        if self._right is None or self._finite is None or self._samples == 0:
-            raise InvalidValueError("top-1 needs at least one image, but got none")
-        if not bool(self._finite):
+        answers = self.right
+        if self._finite is None or not bool(self._finite):
             raise InvalidValueError(
                 "the model's logits must be finite, but some are infinite or not a number"
             )
-        right = int(self._right)
-        return Score(right / self._samples, proportion_error(right, self._samples), self._samples)
+        right, samples = int(answers.sum()), len(answers)
+        return Score(right / samples, proportion_error(right, samples), samples)
 
 
 def proportion_error(right: int, samples: int) -> float:

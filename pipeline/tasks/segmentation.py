@@ -126,6 +126,10 @@ class MeanIoU:
             raise InvalidValueError("mIoU needs at least one image, but got none")
         return torch.cat(self._counts).cpu().numpy()
 
+    def resampled(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """See :class:`~pipeline.tasks.task.ResamplingScorer`."""
+        return resampled_iou(self.counts, draws)
+
     def pixel_accuracy(self) -> float:
         """The share of pixels that are right, in [0, 1]."""
         right, _, true = self.counts.sum(0).sum(1)
@@ -215,9 +219,19 @@ def bootstrap_error(counts: Counts, *, resamples: int = BOOTSTRAPS, seed: int = 
         return 0.0
     generator = np.random.Generator(np.random.PCG64(seed))
     drawn = generator.multinomial(images, np.full(images, 1 / images), size=resamples)
-    sums = drawn.astype(np.float64) @ counts.reshape(images, -1).astype(np.float64)
-    values = mean_iou(sums.reshape(resamples, *counts.shape[1:]))
+    values = resampled_iou(counts, drawn.astype(np.float64))
     return float(np.nanstd(values, ddof=1)) if np.isfinite(values).sum() > 1 else 0.0
+
+
+def resampled_iou(counts: Counts, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mean IoU of resamples of the images.
+
+    Args:
+        counts: (images, 3, classes).
+        draws: (resamples, images) how often each resample holds each image.
+    """
+    sums = draws @ counts.reshape(len(counts), -1).astype(np.float64)
+    return mean_iou(sums.reshape(len(draws), *counts.shape[1:]))
 
 
 def create(options: SegmentationTask, training: TrainSettings) -> Segmentation:

@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from pipeline.errors import InvalidValueError
@@ -30,6 +32,20 @@ class Score:
             )
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """An evaluation that was given up because another path was clearly better for no more.
+
+    Attributes:
+        score: the accuracy to be expected on all images, its error that of not having seen them
+            included; ``samples`` are the images seen.
+        beaten_by: the other path's id.
+    """
+
+    score: Score
+    beaten_by: str
+
+
 class Scorer(Protocol):
     """Gathers one path's outputs into a score."""
 
@@ -39,6 +55,22 @@ class Scorer(Protocol):
 
     def compute(self) -> Score:
         """The score of all batches so far. Raises InvalidValueError if it is not finite."""
+        ...
+
+
+@runtime_checkable
+class ResamplingScorer(Scorer, Protocol):
+    """A scorer that keeps what it needs of each image: candidates can race with it."""
+
+    def resampled(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The accuracy on resamples of the images so far.
+
+        Args:
+            draws: (resamples, images) how often each resample holds each image.
+
+        Returns:
+            (resamples,).
+        """
         ...
 
 

@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from pipeline.candidates import Floats
+from pipeline.candidates import Floats, Mask
+from pipeline.hyperparameters import _objective, _Prior, fit_hyperparameters
 from pipeline.paths import Decision, IndexMatrix, SearchSpace
-from pipeline.surrogate import (
-    AccuracyModel,
-    Encoding,
-    Hyperparameters,
-    Measurements,
-    _objective,
-    _Prior,
-    fit_hyperparameters,
-)
+from pipeline.surrogate import AccuracyModel, Encoding, Hyperparameters, Measurements
 from tests.pipeline.analytic import FormulaPricer, accuracy, analytic_space
 
 SPACE = analytic_space()
@@ -59,7 +52,7 @@ def naive(
 
     x = measured.features
     new = ENCODING(rows) - measured.centre
-    noise = np.diag(hyper.noise * measured.spread + 1e-6)
+    noise = np.diag(hyper.noise * measured.spread + measured.extra + 1e-6)
     inverse = np.linalg.inv(kernel(x, x) + noise)
     cross = kernel(new, x)
     mean = cross @ inverse @ measured.target
@@ -97,7 +90,7 @@ def test_the_fits_gradient_is_its_slope() -> None:
     measured = measure(rows, values, np.linspace(0.01, 0.03, 50))
     prior = _Prior.of(ENCODING, measured)
     point = prior.centre + np.random.default_rng(2).normal(size=len(prior.centre)) / 10
-    arguments = (measured.features, measured.target, measured.spread, prior)
+    arguments = (measured, prior)
     _, gradient = _objective(point, *arguments)
     slope = approx_fprime(point, lambda p: _objective(p, *arguments)[0], 1e-6)
     assert gradient == pytest.approx(slope, rel=1e-3, abs=1e-3)
@@ -144,3 +137,26 @@ def test_equal_accuracies_are_no_trouble() -> None:
     model = AccuracyModel(ENCODING, measured, hyper)
     assert model.mean(rows) == pytest.approx(0.1)
     assert np.isfinite(model.deviation(rows)).all()
+
+
+def test_partial_measurements_count_by_their_own_error() -> None:
+    rows, values = sample(60)
+    wrong = values.copy()
+    wrong[40:] += 0.2
+    partial = np.arange(60) >= 40
+    errors = np.where(partial, 0.5, 0.01)
+    hyper = hyperparameters()
+    new, _ = sample(1500, seed=1)
+
+    def mean(measured: Measurements) -> Floats:
+        return AccuracyModel(ENCODING, measured, hyper).mean(new)
+
+    def off(accuracy: Floats, error: Floats, partial: Mask | None) -> float:
+        found = mean(Measurements.of(ENCODING, rows, accuracy, error, partial))
+        return float(np.abs(found - mean(measure(rows, values, 0.01))).mean())
+
+    weighed = off(wrong, errors, partial)
+    trusted = off(wrong, np.full(60, 0.01), None)
+    assert weighed < trusted / 3
+    exact = Measurements.of(ENCODING, rows, values, np.full(60, 0.01), partial)
+    assert (exact.extra == 0).all()
