@@ -17,9 +17,15 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+PENDING = 64
+"""Rows of updates that are gathered before they are applied together, as one matrix product."""
+
 
 class Problem:
     """One layer whose inputs are eliminated.
+
+    Dropping an input changes both matrices by outer products. Choosing the next one takes their
+    diagonals alone, so products are gathered and applied many at a time.
 
     Args:
         weight: (outputs, K) or (outputs, K, FY, FX); a filter's taps count as outputs.
@@ -31,30 +37,58 @@ class Problem:
         w = weight.double().cpu().movedim(1, -1).reshape(-1, weight.shape[1])  # (outputs, K)
         covariance = covariance.double().clone()
         covariance.diagonal().add_(ridge * covariance.diagonal().mean())
-        self.gram = w.T @ w  # W^T W of the re-solved weights
-        self.precision = torch.linalg.inv(covariance)
-        variance = (covariance * self.gram).sum()
+        self._gram = w.T @ w  # W^T W of the re-solved weights
+        self._precision = torch.linalg.inv(covariance)
+        variance = (covariance * self._gram).sum()
         self.scale = 1.0 / max(float(variance), torch.finfo(torch.float64).tiny)
+        self._p, self._m, self._g, self._h = torch.zeros(4, PENDING, len(covariance)).double()
+        self._apply(0)
 
     def losses(self, blocks: Tensor) -> Tensor:
         """(n,) error that dropping each block of inputs (n, width) adds, as a share of variance."""
         if blocks.shape[1] == 1:
             q = blocks[:, 0]
-            alone: Tensor = self.scale * self.gram[q, q] / self.precision[q, q]
+            alone: Tensor = self.scale * self._gram_diagonal[q] / self._precision_diagonal[q]
             return alone
+        self._apply(self._pending)
         rows, columns = blocks[:, :, None], blocks[:, None, :]
-        solved = torch.linalg.solve(self.precision[rows, columns], self.gram[rows, columns])
+        solved = torch.linalg.solve(self._precision[rows, columns], self._gram[rows, columns])
         together: Tensor = self.scale * solved.diagonal(dim1=1, dim2=2).sum(1)
         return together
 
     def drop(self, block: Tensor) -> None:
         """Takes inputs (width,) away and re-solves the others' weights."""
-        p = self.precision[block]  # (width, K)
+        if self._pending + len(block) > PENDING:
+            self._apply(self._pending)
+        p, g = self._rows(block)  # (width, K) each
         m = torch.linalg.solve(p[:, block], p)
-        self.precision.addmm_(p.T, m, alpha=-1.0)
-        g = self.gram[block]  # (width, K)
-        self.gram.addmm_(g.T, m, alpha=-1.0)
-        self.gram.addmm_(m.T, g - g[:, block] @ m, alpha=-1.0)
+        h = g - g[:, block] @ m
+        if len(block) > PENDING:
+            self._subtract(p, m, g, h)
+            return
+        span = slice(self._pending, self._pending + len(block))
+        self._p[span], self._m[span], self._g[span], self._h[span] = p, m, g, h
+        self._precision_diagonal -= (p * m).sum(0)
+        self._gram_diagonal -= ((g + h) * m).sum(0)
+        self._pending += len(block)
+
+    def _rows(self, block: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (width, K) of precision and gram, what is pending included."""
+        p, m, g, h = (rows[: self._pending] for rows in (self._p, self._m, self._g, self._h))
+        precision = self._precision[block] - p[:, block].T @ m
+        return precision, self._gram[block] - g[:, block].T @ m - m[:, block].T @ h
+
+    def _apply(self, rows: int) -> None:
+        self._subtract(self._p[:rows], self._m[:rows], self._g[:rows], self._h[:rows])
+
+    def _subtract(self, p: Tensor, m: Tensor, g: Tensor, h: Tensor) -> None:
+        if len(p):
+            self._precision.addmm_(p.T, m, alpha=-1.0)
+            self._gram.addmm_(g.T, m, alpha=-1.0)
+            self._gram.addmm_(m.T, h, alpha=-1.0)
+        self._pending = 0
+        self._precision_diagonal = self._precision.diagonal().clone()
+        self._gram_diagonal = self._gram.diagonal().clone()
 
 
 def eliminate(

@@ -91,3 +91,33 @@ def test_a_filters_taps_count_as_outputs(taps: tuple[int, ...]) -> None:
     losses = Problem(weight, covariance, RIDGE).losses(torch.arange(4)[:, None])
     expected = torch.tensor([error_without(flat, covariance, [i]) for i in range(4)]).double()
     torch.testing.assert_close(losses / losses.sum(), expected / expected.sum())
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_gathered_updates_give_the_order_of_solving_anew_each_time(width: int) -> None:
+    k = 160  # more than are gathered
+    covariance = covariance_of(k)
+    weight = torch.randn(4, k, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    blocks = torch.arange(k).reshape(-1, width)
+    (order,) = eliminate({"a": Problem(weight, covariance, RIDGE)}, [{"a": blocks}])
+    ridged = covariance + RIDGE * covariance.diagonal().mean() * torch.eye(k)
+    for step in (0, 40, len(order) // 2, len(order) - 3):
+        gone = order[len(order) - step :]
+        left = order[: len(order) - step].sort().values
+        dropped, kept = blocks[gone].flatten(), blocks[left].flatten()
+        across = torch.linalg.solve(ridged[kept][:, kept], ridged[kept][:, dropped])
+        precision = torch.linalg.inv(ridged[kept][:, kept])
+        solved = weight[:, kept] + weight[:, dropped] @ across.T
+        losses = torch.stack(
+            [
+                _loss(solved, precision, place)
+                for place in torch.arange(len(kept)).reshape(-1, width)
+            ]
+        )
+        assert int(left[losses.argmin()]) == int(order[len(order) - step - 1])
+
+
+def _loss(weight: Tensor, precision: Tensor, block: Tensor) -> Tensor:
+    """The equation of the module's docstring, tr(P_qq^-1 W_q^T W_q)."""
+    w = weight[:, block]
+    return torch.linalg.solve(precision[block][:, block], w.T @ w).trace()
