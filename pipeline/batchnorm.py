@@ -8,58 +8,17 @@ batch normalisation; Once-For-All does so for each sub-network, ``set_running_st
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.elastic import ElasticModel
-from pipeline.errors import CheckpointError, InvalidValueError
+from pipeline.errors import InvalidValueError
 from pipeline.evaluate import Batch, Evaluator
 from pipeline.paths import ExecutionPath, Value
+from pipeline.statistics import PathStatistics, StatisticsFolder, batch_norms
 from pipeline.tasks.task import Score
-from pipeline.weights import read_state, write_state
-
-_SUFFIXES = (".running_mean", ".running_var")
-
-
-@dataclass(frozen=True)
-class PathStatistics:
-    """What batch normalisations subtract and divide by on one path.
-
-    Attributes:
-        path: canonical.
-        moments: for each normalisation that the path runs, by its module's name: mean and (biased)
-            variance, (C,) each, float32, as many channels as the path has there.
-    """
-
-    path: ExecutionPath
-    moments: Mapping[str, tuple[Tensor, Tensor]]
-
-    def save(self, file: Path | str) -> None:
-        """Writes the statistics as safetensors, some hundred kilobytes; the path is not in it."""
-        tensors = {
-            name + suffix: tensor
-            for name, pair in self.moments.items()
-            for suffix, tensor in zip(_SUFFIXES, pair, strict=True)
-        }
-        write_state(file, tensors)
-
-    @classmethod
-    def load(cls, file: Path | str, path: ExecutionPath) -> Self:
-        """Reads what :meth:`save` wrote for a path.
-
-        Raises:
-            CheckpointError: no such file, or it holds something else.
-        """
-        state = read_state(file)
-        mean, variance = _SUFFIXES
-        names = [name.removesuffix(mean) for name in state if name.endswith(mean)]
-        if not names or set(state) != {name + s for name in names for s in _SUFFIXES}:
-            raise CheckpointError(f"{file} does not hold batch-normalisation statistics")
-        return cls(path, {name: (state[name + mean], state[name + variance]) for name in names})
 
 
 @torch.no_grad()
@@ -79,7 +38,7 @@ def recalibrate(
     Raises:
         InvalidValueError: no images.
     """
-    norms = _norms(model)
+    norms = batch_norms(model)
     sums: dict[str, tuple[Tensor, Tensor]] = {}
     images_seen = 0
     with ExitStack() as stack:
@@ -101,20 +60,22 @@ def recalibrate(
 
 
 @contextmanager
-def recalibrated(model: ElasticModel, statistics: PathStatistics) -> Iterator[ElasticModel]:
+def recalibrated(model: ElasticModel, statistics: PathStatistics | None) -> Iterator[ElasticModel]:
     """Runs a path with its own statistics inside the block; everything is as before after it.
 
     Inside, ``model(images)`` runs the path and ``model.extract(statistics.path)`` copies its
-    statistics. Nothing is copied on the way in or out.
+    statistics. With None the model stays as it is.
     """
-    norms = _norms(model)
-    with model.active(statistics.path), _restored(norms.values()):
-        for name, (mean, variance) in statistics.moments.items():
-            norm = norms[name]
-            assert norm.running_mean is not None
-            device = norm.running_mean.device
-            norm.running_mean, norm.running_var = mean.to(device), variance.to(device)
+    if statistics is None:
         yield model
+        return
+    before = model.statistics
+    model.statistics = {**before, statistics.path: statistics}
+    try:
+        with model.active(statistics.path):
+            yield model
+    finally:
+        model.statistics = before
 
 
 class RecalibratingEvaluator:
@@ -123,25 +84,46 @@ class RecalibratingEvaluator:
     Args:
         evaluate: the evaluator, with its model.
         batches: calibration images, iterated once for each path; on any device.
+        trained_on: the path whose statistics the model's own are, which is scored with them; None
+            if training mixed those of several paths.
+        kept: where statistics are kept and found again; None measures them each time.
     """
 
-    def __init__(self, evaluate: Evaluator, batches: Iterable[Batch]) -> None:
+    def __init__(
+        self,
+        evaluate: Evaluator,
+        batches: Iterable[Batch],
+        *,
+        trained_on: ExecutionPath | None = None,
+        kept: StatisticsFolder | None = None,
+    ) -> None:
         self.evaluate = evaluate
         self.batches = batches
+        self.trained_on = trained_on
+        self.kept = kept
 
-    def __call__(self, paths: Sequence[Mapping[str, Value]]) -> list[Score | InvalidValueError]:
+    def __call__(self, paths: Sequence[Mapping[str, Value]]) -> Iterator[Score | InvalidValueError]:
         """The score of each canonical path, in order; see :meth:`Evaluator.__call__`."""
-        scores: list[Score | InvalidValueError] = []
         for path in paths:
             with recalibrated(self.evaluate.model, self.statistics(path)):
-                scores += self.evaluate([path])
-        return scores
+                yield from self.evaluate([path])
 
-    def statistics(self, path: Mapping[str, Value]) -> PathStatistics:
-        """The statistics with which a path is scored."""
+    def statistics(self, path: Mapping[str, Value]) -> PathStatistics | None:
+        """The statistics with which a path is scored; None for the model's own."""
+        model = self.evaluate.model
+        canonical = model.space.canonical(path)
+        if canonical == self.trained_on:
+            return None
+        found = self.kept[canonical] if self.kept else None
+        if found is None:
+            found = recalibrate(model, canonical, self._moved())
+            if self.kept:
+                self.kept.keep(found)
+        return found
+
+    def _moved(self) -> Iterator[Batch]:
         device = self.evaluate.device
-        moved = ((images.to(device, non_blocking=True), y) for images, y in self.batches)
-        return recalibrate(self.evaluate.model, path, moved)
+        return ((images.to(device, non_blocking=True), y) for images, y in self.batches)
 
 
 class _Watcher:
@@ -157,10 +139,6 @@ class _Watcher:
         norm.running_mean, norm.running_var = mean, variance
         old = self.sums.get(self.name, (0.0, 0.0))
         self.sums[self.name] = (old[0] + len(x) * mean, old[1] + len(x) * variance)
-
-
-def _norms(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
-    return {name: m for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
 
 
 @contextmanager

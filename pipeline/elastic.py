@@ -23,6 +23,7 @@ from pipeline.layers import (
     fill,
 )
 from pipeline.paths import Condition, Decision, ExecutionPath, SearchSpace, Value
+from pipeline.statistics import NormSwitch, PathStatistics
 
 __all__ = [
     "ChannelGroup",
@@ -141,12 +142,18 @@ class ElasticModel(nn.Module):
     Args:
         space: the decisions.
         units: in the order in which they run. An exit ends the path on which its condition holds.
+
+    Attributes:
+        statistics: batch-norm statistics of the paths that have their own: such a path runs, and is
+            extracted, with them. Not part of the state dict.
     """
 
     def __init__(self, space: SearchSpace, units: Sequence[Unit]) -> None:
         super().__init__()
         self.space = space
         self.units = nn.ModuleDict({unit.name.replace(".", "_"): unit for unit in units})
+        self.statistics: Mapping[ExecutionPath, PathStatistics] = {}
+        self._norms = NormSwitch(self)
         self.activate(space.full)
 
     @property
@@ -180,6 +187,7 @@ class ElasticModel(nn.Module):
         self._steps = self.steps(self._path)
         if not self._steps:
             raise InvalidPathError("the path runs no unit")
+        self._norms.use(self.statistics.get(self._path))
 
     @contextmanager
     def active(self, path: Mapping[str, Value]) -> Iterator[Self]:
@@ -190,6 +198,7 @@ class ElasticModel(nn.Module):
             yield self
         finally:
             self._path, self._steps = before, steps
+            self._norms.use(self.statistics.get(before))
 
     def forward(self, images: Tensor) -> Any:
         """The output of the active path for images (B, C, Y, X)."""
@@ -201,10 +210,11 @@ class ElasticModel(nn.Module):
     def extract(self, path: Mapping[str, Value]) -> nn.Module:
         """The static model of one path: plain modules with copies of the weights, same output."""
         static = nn.Sequential()
-        for step in self.steps(self.space.canonical(path)):
-            static.add_module(
-                step.unit.name.replace(".", "_"), step.unit.extract(dict(step.choice))
-            )
+        with self.active(path):
+            for step in self._steps:
+                static.add_module(
+                    step.unit.name.replace(".", "_"), step.unit.extract(dict(step.choice))
+                )
         return static.train(self.training)
 
 
@@ -214,7 +224,13 @@ class ElasticSpace(SearchSpace, ABC):
     Args:
         decisions: see :class:`~pipeline.paths.SearchSpace`.
         input_shape: (C, Y, X) of one image.
+
+    Attributes:
+        batch_norm_per_path: whether a path's accuracy means little before its batch-norm statistics
+            are measured, since nothing else makes up for narrowed layers.
     """
+
+    batch_norm_per_path = False
 
     def __init__(self, decisions: Sequence[Decision], *, input_shape: tuple[int, int, int]) -> None:
         super().__init__(decisions)

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from optuna.trial import TrialState
 
+from pipeline.batchnorm import RecalibratingEvaluator
+from pipeline.calibration import draw
 from pipeline.checkpoints import fetch_file
 from pipeline.cost import CostModel, CostTable
 from pipeline.cost import create as create_cost_model
 from pipeline.elastic import ElasticModel, ElasticSpace
 from pipeline.errors import InvalidPathError, InvalidValueError, RunDirectoryError
-from pipeline.evaluate import Evaluator
+from pipeline.evaluate import Batch, Evaluator
 from pipeline.files import write_atomically
 from pipeline.front import COSTS, Front, Point, TrialRecord
 from pipeline.paths import ExecutionPath
@@ -27,6 +30,7 @@ from pipeline.predictor import AccuracyPredictor, PredictableSpace, PredictorEva
 from pipeline.recipe import Recipe, load_recipe, parse_budget
 from pipeline.record import Evaluated, evaluated, load_study
 from pipeline.registry import create_space
+from pipeline.statistics import PathStatistics, StatisticsFolder, batch_norms
 from pipeline.storage import JOURNAL
 from pipeline.tasks.registry import create_task
 from pipeline.tasks.task import Task
@@ -35,17 +39,10 @@ from pipeline.weights import load_into
 if TYPE_CHECKING:
     from pipeline.data import DataSplits, SplitName
 
+BATCH_NORM_IMAGES = 256  # on which a path's statistics are measured, if the recipe does not say
+
 # What a resumed run may change: none of it makes a finished trial wrong.
 CHANGEABLE = ("name", "retrain", "tracking", "launch")
-LIBRARIES = (
-    "torch",
-    "timm",
-    "transformers",
-    "optuna",
-    "pytorch-lightning",
-    "torch-pruning",
-    "numpy",
-)
 
 
 class Run:
@@ -63,6 +60,7 @@ class Run:
         self.directory = Path(directory)
         self.recipe = recipe
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._drawn: dict[int, list[Batch]] = {}  # calibration images by how many
 
     @classmethod
     def open(cls, directory: Path | str, *, device: torch.device | str | None = None) -> Self:
@@ -130,6 +128,13 @@ class Run:
         """Where a retraining keeps its files; ``path_id`` for mode ``separate``."""
         folder = self.directory / "retrained" / mode
         return folder / path_id if path_id else folder
+
+    def statistics_dir(self, *, shared: bool) -> Path:
+        """Where batch-norm statistics of the front's paths are, a file a path id: those under the
+        searched weights, or those under the weights of shared retraining.
+        """
+        folder = self.retrained_dir("shared") if shared else self.directory
+        return folder / "statistics"
 
     @cached_property
     def space(self) -> ElasticSpace:
@@ -203,10 +208,48 @@ class Run:
         file = fetch_file(accuracy.predictor, sha256=accuracy.sha256)
         return PredictorEvaluator(self.space, AccuracyPredictor.load(file))
 
-    def evaluator(self, model: ElasticModel, split: "SplitName") -> Evaluator:
-        """Scores paths of a model on ``validation`` or ``test``."""
-        loader = self.data.loader(split)
-        return Evaluator(model, loader, self.task, device=self.device)
+    def evaluator(
+        self,
+        model: ElasticModel,
+        split: "SplitName",
+        *,
+        shared: bool = False,
+        keep: bool = False,
+    ) -> Evaluator | RecalibratingEvaluator:
+        """Scores paths of a model on ``validation`` or ``test``, each with its own batch-norm
+        statistics where the recipe or the family asks for it.
+
+        Args:
+            model: of this run's space.
+            split: which images.
+            shared: whether shared retraining left the weights, with statistics of all its paths
+                mixed.
+            keep: whether the paths' statistics are kept in the run directory, and taken from there.
+        """
+        evaluator = Evaluator(
+            model,
+            self.data.loader(split),
+            self.task,
+            device=self.device,
+        )
+        images = self.recipe.calibration.batch_norm_images
+        if images is None:
+            images = BATCH_NORM_IMAGES if shared or self.space.batch_norm_per_path else 0
+        if not images or not batch_norms(model):
+            return evaluator
+        return RecalibratingEvaluator(
+            evaluator,
+            self._calibration_batches(images),
+            trained_on=None if shared else self.space.full,
+            kept=StatisticsFolder(self.statistics_dir(shared=shared)) if keep else None,
+        )
+
+    def _calibration_batches(self, images: int) -> Sequence[Batch]:
+        if images not in self._drawn:
+            seed = self.recipe.calibration.seed
+            loader = self.data.loader("calibration", shuffle_seed=seed)
+            self._drawn[images] = list(draw(loader, images))
+        return self._drawn[images]
 
     @cached_property
     def budgets(self) -> dict[str, float]:
@@ -231,19 +274,40 @@ class Run:
         """The front as last saved; RunDirectoryError if there is none yet."""
         return Front.load(self.front_file)
 
-    def deployable(self) -> tuple[ElasticModel, Sequence[Point]]:
+    def deployable(self) -> "Deployable":
         """Elastic weights and the points that they were measured with.
 
         The weights that shared retraining left, with the paths that it trained; else those of the
         search, with the whole front.
         """
         front = self.front()
-        shared = self.retrained_dir("shared") / "weights.safetensors"
+        weights = self.retrained_dir("shared") / "weights.safetensors"
         everyone = {point.id: point for point in (*front.points, front.full)}
         retrained = [point for point in everyone.values() if "shared" in point.retrained]
-        if shared.is_file() and retrained:
-            return self.load_model(shared), retrained
-        return self.load_model(), list(everyone.values())
+        shared = weights.is_file() and bool(retrained)
+        points = retrained if shared else list(everyone.values())
+        kept = StatisticsFolder(self.statistics_dir(shared=shared))
+        found = (kept[self.space.canonical(point.path)] for point in points)
+        return Deployable(
+            model=self.load_model(weights if shared else None),
+            points=tuple(points),
+            statistics=tuple(own for own in found if own is not None),
+        )
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """What a dynamic model is made of.
+
+    Attributes:
+        model: elastic weights.
+        points: what was measured with them.
+        statistics: batch-norm statistics of the paths that have their own.
+    """
+
+    model: ElasticModel
+    points: tuple[Point, ...]
+    statistics: tuple[PathStatistics, ...]
 
 
 def default_directory(recipe: Recipe) -> Path:

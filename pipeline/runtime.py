@@ -18,6 +18,7 @@ from pipeline.errors import InvalidValueError
 from pipeline.front import CostName, Point, known_cost
 from pipeline.paths import ExecutionPath, Value
 from pipeline.run import Run
+from pipeline.statistics import PathStatistics
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,25 @@ class DynamicModel:
     Args:
         model: elastic weights, moved to where it shall run by the caller; put into evaluation mode.
         points: the paths to pick from, with their costs and accuracies under these weights.
+        statistics: of the paths that have their own; the others run with the model's.
     """
 
-    def __init__(self, model: ElasticModel, points: Sequence[Point]) -> None:
+    def __init__(
+        self,
+        model: ElasticModel,
+        points: Sequence[Point],
+        *,
+        statistics: Iterable[PathStatistics] = (),
+    ) -> None:
         if not points:
             raise InvalidValueError("a dynamic model needs at least one path to pick from")
         self.model = model.eval()
         self.points = tuple(sorted(points, key=lambda point: known_cost(point, "energy_mj")))
         self._paths = {p.id: model.space.canonical(p.path) for p in self.points}
+        device = next(model.parameters()).device
+        own = (found.to(device) for found in statistics)
+        model.statistics = {found.path: found for found in own}
+        model.activate(model.path)
 
     @classmethod
     def load(cls, run_dir: Path | str, *, device: torch.device | str = "cpu") -> Self:
@@ -60,8 +72,8 @@ class DynamicModel:
             RunDirectoryError: the directory holds no front or no weights.
         """
         run = Run.open(run_dir)
-        model, points = run.deployable()
-        return cls(model.to(device), points)
+        found = run.deployable()
+        return cls(found.model.to(device), found.points, statistics=found.statistics)
 
     @property
     def path(self) -> ExecutionPath:

@@ -55,6 +55,8 @@ class OfaResNet50Space(ElasticSpace):
         InvalidValueError: an option outside its range.
     """
 
+    batch_norm_per_path = True  # as the authors do: ofa.utils.set_running_statistics
+
     def __init__(
         self, *, resolutions: Sequence[int] = RESOLUTIONS, num_classes: int = 1000
     ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from scipy.stats import spearmanr
 from torch import nn
 
@@ -167,8 +168,8 @@ def rescore(
     after = {name: [_known(value) for value in costs[name]] for name in RESCORED}
     # by what the search priced, or by latency where that is all a device can tell
     priced = [after[name] for name in (run.recipe.search.cost, "latency_ms") if name in after]
-    cost = next((values for values in priced if None not in values), before["energy_mj"])
-    stays = pareto_front([point.accuracy for point in points], cost)
+    known = [values for values in priced if None not in values]
+    stays = pareto_front([point.accuracy for point in points], np.array(known[0], dtype=float))
     rows = tuple(
         {"id": point.id, "stays": bool(stays[i])}
         | {name: before[name][i] for name in RESCORED}
@@ -182,9 +183,11 @@ def rescore(
 def _rank_correlation(
     before: Sequence[float | None], after: Sequence[float | None]
 ) -> float | None:
-    if len(before) < 3 or None in before or None in after:
+    known = [(b, a) for b, a in zip(before, after, strict=True) if a is not None and b is not None]
+    if len(known) < max(3, len(before)):
         return None
-    return float(spearmanr(before, after).statistic)
+    pairs = np.array(known)
+    return float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
 
 
 def _known(value: float) -> float | None:
@@ -203,7 +206,10 @@ def _score_elastic(
     run: Run, model: ElasticModel, weights: str, points: Sequence[Point]
 ) -> list[dict[str, Any]]:
     paths = [point.path for point in points]
-    validation, test = (run.evaluator(model, split)(paths) for split in SCORED)
+    shared = weights == "shared"
+    validation, test = (
+        run.evaluator(model, split, shared=shared, keep=True)(paths) for split in SCORED
+    )
     return [
         {"id": point.id, "weights": weights, "validation": finite(v), "test": finite(t)}
         for point, v, t in zip(points, validation, test, strict=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.batchnorm import recalibrated
 from pipeline.errors import InvalidValueError
 from pipeline.events import Epoch, EpochListener
 from pipeline.files import write_atomically
@@ -15,6 +16,7 @@ from pipeline.jobs.training import SCORED, finite, report_epochs, score_split
 from pipeline.paths import ExecutionPath
 from pipeline.recipe import RetrainSettings
 from pipeline.run import Run
+from pipeline.statistics import StatisticsFolder
 from pipeline.tasks.registry import create_task
 from pipeline.tasks.task import Score
 from pipeline.tracking import Tracking
@@ -189,12 +191,14 @@ def _train_shared(
     task = create_task(run.recipe.task, training=settings)
     costs = run.table(paths)[run.recipe.search.cost].tolist()
     module = SharedTraining(model, paths, settings, task, costs=costs)
-    report = report_epochs(run, model, paths, on_epoch)
+    report = report_epochs(run, model, paths, on_epoch, shared=True)
     loader = run.data.loader("train", shuffle_seed=settings.seed)
     fit(module, loader, checkpoint_dir=folder / "training", report=report)
     model.to(run.device)
     write_state(folder / "weights.safetensors", model.state_dict())
-    validation, test = (run.evaluator(model, split)(paths) for split in SCORED)
+    validation, test = (
+        run.evaluator(model, split, shared=True, keep=True)(paths) for split in SCORED
+    )
     return [
         PathResult(path, finite(v), finite(t))
         for path, v, t in zip(paths, validation, test, strict=True)
@@ -212,7 +216,9 @@ def _train_separate(
 
     (path,) = job.paths
     teacher = run.load_model()
-    student = teacher.extract(path)
+    statistics = StatisticsFolder(run.statistics_dir(shared=False))[path]
+    with recalibrated(teacher, statistics):
+        student = teacher.extract(path)
     task = create_task(run.recipe.task, training=settings)
     module = SeparateTraining(student, teacher, settings, task)
 

@@ -14,21 +14,29 @@ from pipeline.tasks.task import Score
 
 if TYPE_CHECKING:
     from pipeline.data import SplitName
-    from pipeline.retrain import EpochReport
+    from pipeline.trainer import EpochReport
 
 SCORED: tuple["SplitName", "SplitName"] = ("validation", "test")
 
 
 def report_epochs(
-    run: Run, model: ElasticModel, paths: Sequence[ExecutionPath], on_epoch: EpochListener | None
+    run: Run,
+    model: ElasticModel,
+    paths: Sequence[ExecutionPath],
+    on_epoch: EpochListener | None,
+    *,
+    shared: bool = False,
 ) -> "EpochReport | None":
-    """A callback that measures paths on validation and tells the listener; None without one."""
+    """A callback that measures paths on validation and tells the listener; None without one.
+
+    ``shared``: whether training mixes the batch-norm statistics of several paths.
+    """
     if on_epoch is None:
         return None
-    from pipeline.retrain import EpochReport
+    from pipeline.trainer import EpochReport
 
     def validate() -> Mapping[str, float]:
-        scores = run.evaluator(model, "validation")(paths)
+        scores = run.evaluator(model, "validation", shared=shared)(paths)
         found = zip(paths, scores, strict=True)
         return {path.id: score.value for path, score in found if isinstance(score, Score)}
 

@@ -34,3 +34,10 @@ class Calibration(Section):
         default=1e-4, gt=0, description="of the normal equations, a share of the mean variance"
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="of the images and positions")
+    batch_norm_images: int | None = Field(
+        default=None,
+        ge=0,
+        description="training images on which each path's batch-norm statistics are measured "
+        "before its accuracy is; 0: never; null: 256 where the family needs it (ofa_resnet50), and "
+        "after shared retraining",
+    )

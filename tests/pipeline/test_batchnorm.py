@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.batchnorm import PathStatistics, RecalibratingEvaluator, recalibrate, recalibrated
+from pipeline import jobs
+from pipeline.batchnorm import RecalibratingEvaluator, recalibrate, recalibrated
 from pipeline.elastic import (
     Choice,
     ElasticBatchNorm2d,
@@ -19,6 +20,10 @@ from pipeline.elastic import (
 from pipeline.errors import CheckpointError, InvalidValueError
 from pipeline.evaluate import Evaluator
 from pipeline.paths import Decision, ExecutionPath
+from pipeline.recipe import load_recipe
+from pipeline.run import Run
+from pipeline.runtime import DynamicModel
+from pipeline.statistics import PathStatistics, StatisticsFolder
 from pipeline.tasks.task import Score
 
 
@@ -151,8 +156,107 @@ def test_each_path_is_scored_with_its_own_statistics(model: ElasticModel) -> Non
     evaluate = Evaluator(model, batches(8, 8), SpreadTask())  # type: ignore[arg-type]
     paths = [model.space.smallest, model.space.full]
     shared = evaluate(paths)
-    own = RecalibratingEvaluator(evaluate, batches(8, 8))(paths)
+    own = list(RecalibratingEvaluator(evaluate, batches(8, 8))(paths))
     for before, after in zip(shared, own, strict=True):
         assert isinstance(before, Score) and isinstance(after, Score)
         assert before.value < 0.9 < 0.99 < after.value
         assert after.samples == 16
+
+
+def test_the_path_that_was_trained_keeps_the_models_statistics(model: ElasticModel) -> None:
+    evaluate = Evaluator(model, batches(8, 8), SpreadTask())  # type: ignore[arg-type]
+    full = model.space.full
+    own = RecalibratingEvaluator(evaluate, batches(8, 8), trained_on=full)
+    assert [score.value for score in own([full])] == [score.value for score in evaluate([full])]
+    assert own.statistics(full) is None and own.statistics(model.space.smallest) is not None
+
+
+def test_kept_statistics_are_measured_once(model: ElasticModel, tmp_path: Path) -> None:
+    evaluate = Evaluator(model, batches(8, 8), SpreadTask())  # type: ignore[arg-type]
+    kept = StatisticsFolder(tmp_path / "statistics")
+    first = list(RecalibratingEvaluator(evaluate, batches(8, 8), kept=kept)([model.space.smallest]))
+    # no images any more: what is on disk has to do
+    again = list(RecalibratingEvaluator(evaluate, [], kept=kept)([model.space.smallest]))
+    assert first == again
+    assert kept[model.space.full] is None
+
+
+def test_a_path_runs_with_its_own_statistics_wherever_it_runs(model: ElasticModel) -> None:
+    images = batches(8)[0][0]
+    own_mean = model.chain[0].norm.running_mean
+    model.statistics = {
+        path: recalibrate(model, path, batches(8))
+        for path in (model.space.full, model.space.smallest)
+    }
+    for path in (model.space.smallest, model.space.full):
+        with model.active(path), torch.no_grad():
+            out = model(images)
+        torch.testing.assert_close(out.std((0, 2, 3)).mean(), torch.tensor(1.0), atol=0.02, rtol=0)
+        static = model.extract(path)
+        with torch.no_grad():
+            torch.testing.assert_close(static(images), out)
+    model.statistics = {}
+    model.activate(model.space.full)
+    assert model.chain[0].norm.running_mean is own_mean
+
+
+NORMALISED = """
+name: normalised
+space: {name: "tests.pipeline.normalised_space:NormalisedSpace"}
+data: {source: digits, mean: 0.305, std: 0.376, batch_size: 128, workers: 0}
+calibration: {compensate: false, order: magnitude, batch_norm_images: 128}
+train: {epochs: 4, lr: 0.01, warmup_epochs: 0.5}
+retrain: {epochs: 2, lr: 0.003, warmup_epochs: 0.5}
+search: {trials: 9, sampler: random}
+tracking: {mode: disabled}
+"""
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """All nine paths of a small network with batch norms, measured on the digits."""
+    folder = tmp_path_factory.mktemp("normalised")
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(NORMALISED)
+    run = Run.start(folder / "run", load_recipe(recipe), device="cpu")
+    jobs.prepare_weights(run)
+    jobs.search_run(run)
+    return run
+
+
+def test_a_search_scores_paths_with_their_own_statistics(searched: Run) -> None:
+    narrow = searched.space.smallest
+    scores = {trial.path: trial.accuracy for trial in searched.trials()}
+    plain = Evaluator(searched.load_model(), searched.data.loader("validation"), searched.task)
+    (mistaken,) = plain([narrow])
+    assert isinstance(mistaken, Score)
+    assert scores[narrow] != mistaken.value
+    for row in jobs.evaluate_run(searched):
+        assert row["validation"].value == scores[searched.front()[row["id"]].path]
+
+
+def test_what_is_deployed_has_the_statistics_of_its_path(searched: Run) -> None:
+    dynamic = DynamicModel.load(searched.directory)
+    loader = searched.data.loader("test")
+    for point in dynamic.points:
+        right = total = 0
+        for images, labels in loader:
+            logits = dynamic(images, energy_mj=point.energy_mj)
+            right += int((logits.argmax(1) == labels).sum())
+            total += len(labels)
+        assert dynamic.path == point.path
+        assert right / total == pytest.approx(point.test_accuracy)
+        static = dynamic.model.extract(dynamic.path)
+        torch.testing.assert_close(static(images), logits)
+
+
+def test_shared_retraining_measures_statistics_for_each_path_again(searched: Run) -> None:
+    (job,) = jobs.plan_retraining(searched, selection="count=2", mode="shared")
+    results = jobs.retrain(searched, job)
+    front = jobs.collect(searched, "shared", results)
+    folder = StatisticsFolder(searched.statistics_dir(shared=True))
+    for result in results:
+        assert folder[result.path] is not None  # the full path's too: training mixed them
+        assert front[result.path.id].best_accuracy == result.validation.value
+    dynamic = DynamicModel.load(searched.directory)
+    assert set(dynamic.model.statistics) == {result.path for result in results}

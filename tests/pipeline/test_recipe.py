@@ -147,7 +147,7 @@ MISTAKES = [
     (
         "search: {trails: 20}",
         "4: search.trails is not a field of search; legal: trials, seed, sampler, generation, "
-        "cost, energy_budget, latency_budget; did you mean 'trials'?",
+        "cost, energy_budget, latency_budget, racing; did you mean 'trials'?",
     ),
     ("serach:\n  trials: 3", "4: serach is not a field of a recipe; legal: name, task, space, "),
     ("search:\n  seed: 1\n  trials: 0", "6: search.trials must be at least 1, but got 0"),
@@ -185,6 +185,10 @@ MISTAKES = [
     (
         "hardware: {preset: simba, hardware: a.yaml}",
         "4: hardware: preset and hardware exclude each other",
+    ),
+    (
+        "hardware: {preset: simba-like, threads: 2}",
+        "4: hardware: threads: only for model device, but model is accelerator",
     ),
     (
         "hardware: {mapping: a.yaml}",
