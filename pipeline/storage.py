@@ -69,8 +69,12 @@ class Journal(BaseJournalBackend):
         """What is appended inside the block reaches the file together when it ends, however it
         ends.
 
-        Other writers wait until then, so keep it short: no evaluation inside.
+        Other writers wait until then, so keep it short: no evaluation inside. A batch inside a
+        batch is part of it.
         """
+        if self._pending is not None:
+            yield
+            return
         with self._locked() as file:
             self._pending = []
             try:
