@@ -4,13 +4,13 @@ Of all layers over the inputs S that are kept, least squares takes the one close
 on calibration data, min E|W x + b - W' x_S - b'|^2. It puts the best linear estimate of x from x_S
 in place of x:
 
-    W' = W R,  b' = b + W (mu - R mu_S),  R = Sigma_:S Sigma_SS^-1
+    W' = W_S + W_D R,  b' = b + W_D (mu_D - R mu_S),  R = Sigma_DS Sigma_SS^-1
 
-with the inputs' mean mu and covariance Sigma. R does not depend on the weights, so it serves
-convolutions of any filter size (each tap is a linear layer of its own), and training through it
-trains the shared weights. It is the weight update of the Optimal Brain Surgeon (Hassibi & Stork,
-NIPS 1992) for a whole set of inputs at once, as in Optimal Brain Compression (Frantar & Alistarh,
-NeurIPS 2022).
+with the inputs' mean mu and covariance Sigma, and D the inputs that are dropped. R does not depend
+on the weights, so it serves convolutions of any filter size (each tap is a linear layer of its
+own), and training through it trains the shared weights. It is the weight update of the Optimal
+Brain Surgeon (Hassibi & Stork, NIPS 1992) for a whole set of inputs at once, as in Optimal Brain
+Compression (Frantar & Alistarh, NeurIPS 2022).
 """
 
 from collections import OrderedDict
@@ -106,22 +106,28 @@ class Compensation(nn.Module):
         self, weight: Tensor, bias: Tensor | None, kept: tuple[int, ...]
     ) -> tuple[Tensor, Tensor]:
         r, offset = self.reconstruction(kept)
+        is_kept = self._is_kept(kept)
+        own, dropped = weight[:, is_kept], weight[:, ~is_kept]
         if weight.ndim == 2:
-            solved, shift = weight @ r, weight @ offset
+            solved, shift = own + dropped @ r, dropped @ offset
         else:  # a filter's taps sum up inside the image; at its padded rim the shift is too large
-            solved = torch.einsum("okyx,ks->osyx", weight, r).contiguous()
-            shift = weight.sum((2, 3)) @ offset
+            solved = (own + torch.einsum("odyx,dk->okyx", dropped, r)).contiguous()
+            shift = dropped.sum((2, 3)) @ offset
         return solved, shift if bias is None else bias + shift
 
     def reconstruction(self, kept: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """The best linear estimate of all inputs from those kept.
+        """The best linear estimate of the inputs that are dropped from those kept.
+
+        It is kept where gradients are recorded: training solves anew at each step.
 
         Args:
             kept: the channels of each segment that are kept; k together.
 
         Returns:
-            R (K, k) and the offset (K,): x is about R x_S + offset. Exact for the kept ones.
+            R (K - k, k) and the offset (K - k,): x_D is about R x_S + offset.
         """
+        if not torch.is_grad_enabled():
+            return self._reconstruct(kept)
         made = self._reconstructions.get(
             kept, (self.mean, self.covariance), lambda: self._reconstruct(kept)
         )
@@ -129,17 +135,18 @@ class Compensation(nn.Module):
 
     def _reconstruct(self, kept: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         covariance, mean = self.covariance.double(), self.mean.double()
-        is_kept = torch.cat(
-            [torch.arange(n) < k for n, k in zip(self.segments, kept, strict=True)]
-        ).to(mean.device)
+        is_kept = self._is_kept(kept)
         within = covariance[is_kept][:, is_kept]
         within.diagonal().add_(self.ridge * covariance.diagonal().mean())
-        r = torch.zeros(len(mean), sum(kept), dtype=torch.float64, device=mean.device)
-        r[is_kept] = torch.eye(sum(kept), dtype=torch.float64, device=mean.device)
         across = covariance[is_kept][:, ~is_kept]
-        r[~is_kept] = torch.cholesky_solve(across, torch.linalg.cholesky(within)).T
-        offset = mean - r @ mean[is_kept]
+        r = torch.cholesky_solve(across, torch.linalg.cholesky(within)).T
+        offset = mean[~is_kept] - r @ mean[is_kept]
         return r.to(self.mean.dtype), offset.to(self.mean.dtype)
+
+    def _is_kept(self, kept: tuple[int, ...]) -> Tensor:
+        """(K,) whether each input is kept."""
+        parts = [torch.arange(n) < k for n, k in zip(self.segments, kept, strict=True)]
+        return torch.cat(parts).to(self.mean.device)
 
 
 def compensate(layer: nn.Module, compensation: Compensation | None) -> None:

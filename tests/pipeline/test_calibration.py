@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import search_spaces
-from pipeline.calibration import calibrate, collect_moments
+from pipeline.calibration import calibrate, collect_moments, draw
 from pipeline.elastic import ElasticModel, ElasticSpace
 from pipeline.errors import InvalidValueError
 from pipeline.weights import load_into, write_state
@@ -31,6 +31,18 @@ def vit() -> ElasticSpace:
     return search_spaces.create("vit", arguments={**arguments, "num_classes": 6})
 
 
+def upernet() -> ElasticSpace:
+    backbone = {"embed_dim": 12, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
+    return search_spaces.create(
+        "upernet_swin",
+        variant=None,
+        backbone=backbone,
+        arguments={"hidden_size": 16, "pool_scales": (1, 2)},
+        image_size=32,
+        num_classes=5,
+    )
+
+
 def batches(space: ElasticSpace, seed: int = 0) -> list[tuple[Tensor, None]]:
     generator = torch.Generator().manual_seed(seed)
     return [(torch.randn(4, *space.input_shape, generator=generator), None) for _ in range(3)]
@@ -41,7 +53,7 @@ def built(space: ElasticSpace) -> ElasticModel:
     return space.build()
 
 
-@pytest.mark.parametrize("family", [segformer, vit])
+@pytest.mark.parametrize("family", [segformer, vit, upernet])
 @torch.inference_mode()
 def test_calibration_leaves_the_full_path_as_it_is(family: object) -> None:
     space = family()  # type: ignore[operator]
@@ -51,7 +63,7 @@ def test_calibration_leaves_the_full_path_as_it_is(family: object) -> None:
     torch.testing.assert_close(model(images), before, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", [segformer, vit])
+@pytest.mark.parametrize("family", [segformer, vit, upernet])
 @torch.inference_mode()
 def test_narrow_paths_come_closer_to_the_full_one(family: object) -> None:
     space = family()  # type: ignore[operator]
@@ -60,7 +72,7 @@ def test_narrow_paths_come_closer_to_the_full_one(family: object) -> None:
         {
             d.name: d.values[len(d.values) // 2]
             for d in space.decisions
-            if d.name.endswith(("mlp_ratio", "keep", "heads"))
+            if d.name.endswith(("mlp_ratio", "keep", "heads", "width"))
         }
     )
     errors = {}
@@ -74,7 +86,7 @@ def test_narrow_paths_come_closer_to_the_full_one(family: object) -> None:
     assert errors[True] < 0.5 * errors[False]
 
 
-@pytest.mark.parametrize("family", [segformer, vit])
+@pytest.mark.parametrize("family", [segformer, vit, upernet])
 @torch.inference_mode()
 def test_extracted_models_carry_the_solutions(family: object) -> None:
     space = family()  # type: ignore[operator]
@@ -128,3 +140,32 @@ def test_positions_are_sampled_alike_for_one_seed() -> None:
 def test_calibration_without_images_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="at least one batch"):
         calibrate(built(segformer()), [])
+
+
+@torch.inference_mode()
+def test_a_model_that_names_no_readers_stays_as_it_is() -> None:
+    space = search_spaces.create("ofa_resnet50", resolutions=[64], num_classes=5)
+    model = built(space)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert calibrate(model, iter(())) == []  # no image is run either
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_draw_gives_as_many_images_as_asked_for() -> None:
+    images, targets = torch.arange(10.0), torch.arange(10)
+    loader = list(zip(images.split(4), targets.split(4), strict=True))
+    drawn = list(draw(loader, 6))
+    assert torch.cat([x for x, _ in drawn]).tolist() == [0, 1, 2, 3, 4, 5]
+    assert [len(y) for _, y in drawn] == [4, 2]
+    assert sum(len(x) for x, _ in draw(loader, 99)) == 10
+    assert len(list(draw(loader, 4))) == 1
+
+
+def test_layers_stay_as_they_are_where_only_the_order_is_wanted() -> None:
+    space = segformer()
+    model = built(space)
+    watched = calibrate(model, batches(space), solve=False)
+    assert "units.decoder.head.linear_fuse" in watched
+    assert not [name for name in model.state_dict() if "compensation" in name]
