@@ -65,6 +65,15 @@ def search(
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Paths to evaluate.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same trials.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that share the search; `worker` adds more.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Keep the study in a database: postgresql://…, grpc://…")
+    ] = None,
+    launch: Annotated[
+        str | None, typer.Option(help="Where the workers run: local or slurm.")
+    ] = None,
     run_dir: Annotated[
         Path | None, typer.Option(help="Where to keep everything; runs/NAME by default.")
     ] = None,
@@ -86,6 +95,9 @@ def search(
         "search.latency_budget": ("--latency-budget", latency_budget),
         "search.trials": ("--trials", trials),
         "search.seed": ("--seed", seed),
+        "search.workers": ("--workers", workers),
+        "search.storage": ("--storage", storage),
+        "launch.where": ("--launch", launch),
     }
     set_here = {field: value for field, (_, value) in given.items() if value is not None}
     resolved = load_recipe(recipe).with_overrides(
@@ -113,6 +125,29 @@ def search(
     out.print(f"Report: {run.report_file}")
     if resolved.data is not None:
         out.print(f"Next: paretopath retrain {directory} --select {resolved.retrain.select}")
+
+
+@app.command(epilog="Example: paretopath worker runs/digits_vit")
+def worker(
+    run: RunDir,
+    device: Device = None,
+    name: Annotated[str | None, typer.Option(hidden=True)] = None,
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Join the search of a run directory that several workers share, from any machine."""
+    import os
+
+    from pipeline import jobs, terminal
+    from pipeline.run import Run
+
+    def is_orphan() -> bool:
+        return parent is not None and os.getppid() != parent
+
+    _leave_when_terminated()
+    _, err = terminal.consoles()
+    with terminal.quiet_libraries():
+        count = jobs.work_on(Run.open(run, device=device), name=name, should_stop=is_orphan)
+    err.print(f"This worker evaluated {count} paths; `paretopath search` writes the front.")
 
 
 @app.command(epilog="Example: paretopath front runs/digits_vit --select knee")
@@ -267,6 +302,16 @@ def _front_json(front: Any, points: Sequence[Any]) -> dict[str, Any]:
         "full": to_record(front.full),
         "points": [to_record(point) for point in points],
     }
+
+
+def _leave_when_terminated() -> None:
+    """A batch system's SIGTERM ends a process as ctrl-C does: with what it has on disk."""
+    import signal
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _print_json(content: dict[str, Any]) -> None:

@@ -414,7 +414,7 @@ def _require_same(new: Recipe, old: Recipe, directory: Path) -> None:
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
     values = recipe.dump()
-    values["search"] = {k: v for k, v in values["search"].items() if k != "trials"}
+    values["search"] = {k: v for k, v in values["search"].items() if k not in SEARCH_CHANGEABLE}
     return {name: value for name, value in values.items() if name not in CHANGEABLE}
 
 

@@ -16,6 +16,7 @@ from pipeline.jobs.retraining import (
 )
 from pipeline.jobs.searching import make_front, save_report, search_run
 from pipeline.jobs.weights import prepare_weights
+from pipeline.jobs.worker import work_on
 
 __all__ = [
     "PathResult",
@@ -33,4 +34,5 @@ __all__ = [
     "retrain_tracked",
     "save_report",
     "search_run",
+    "work_on",
 ]

@@ -8,9 +8,12 @@ from pathlib import Path
 from pipeline.elastic import ElasticModel
 from pipeline.errors import RunDirectoryError
 from pipeline.front import CostName, Front, Point, TrialRecord
+from pipeline.jobs.sharing import share_search, wants_workers
+from pipeline.jobs.worker import open_evaluator, search_settings
 from pipeline.report import ReportRun, UnitCost, write_report
 from pipeline.run import Run, environment, trial_record
-from pipeline.search import SearchProgress, SearchSettings, search
+from pipeline.search import SearchProgress, search
+from pipeline.storage import has_study
 from pipeline.tasks.task import Score
 from pipeline.tracking import NullTracking, Objective, Tracking
 
@@ -18,6 +21,7 @@ from pipeline.tracking import NullTracking, Objective, Tracking
 def search_run(
     run: Run,
     *,
+    where: str | None = None,
     on_progress: Callable[[SearchProgress], None] | None = None,
     tracking: Tracking | None = None,
 ) -> Front:
@@ -25,6 +29,7 @@ def search_run(
 
     Args:
         run: gets its study and its front; what retraining added to an older front is kept.
+        where: ``local`` or ``slurm``, in place of what the recipe says about jobs.
         on_progress: hears of results as they are recorded.
         tracking: shows the search to others.
 
@@ -33,22 +38,12 @@ def search_run(
         InvalidValueError: no path fits the budgets.
     """
     recipe = run.recipe.search
-    settings = SearchSettings(
-        trials=recipe.trials,
-        seed=recipe.seed,
-        sampler=recipe.sampler,
-        generation=recipe.generation,
-        cost=recipe.cost,
-        budgets=run.budgets,
-    )
     predicted = run.recipe.accuracy.source == "predictor"
-    model = None if predicted else run.load_model()
-    evaluator = run.predictor() if model is None else run.evaluator(model, "validation")
     full_cost = float(run.table([run.space.full])[recipe.cost][0])
     tracker = (tracking or NullTracking()).start(
         "search", "search", config=run.recipe.dump(), objective=Objective(recipe.cost, full_cost)
     )
-    if run.study_file.is_file():
+    if has_study(run.directory):
         tracker.trials(run.trials(), known=True)
 
     def listen(progress: SearchProgress) -> None:
@@ -56,7 +51,21 @@ def search_run(
         if on_progress:
             on_progress(progress)
 
-    search(run.space, run.table, evaluator, settings, run_dir=run.directory, on_progress=listen)
+    place = where or run.recipe.launch.where
+    if wants_workers(run, place):
+        share_search(run, where=place, on_progress=listen)
+        model = None if predicted else run.load_model()
+    else:
+        evaluator, model = open_evaluator(run)
+        search(
+            run.space,
+            run.table,
+            evaluator,
+            search_settings(run),
+            run_dir=run.directory,
+            storage=recipe.storage,
+            on_progress=listen,
+        )
     trials = run.trials()
     front = make_front(run, trials)
     if model is not None:

@@ -1,6 +1,7 @@
 """The sections of a recipe but for its data and its task."""
 
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -211,6 +212,28 @@ class Search(Section):
     latency_budget: Annotated[str | None, _budget("ms")] = Field(
         default=None, description="no path over it: share of the full path (70%) or amount (8ms)"
     )
+    workers: int = Field(
+        default=1, ge=1, description="processes that share the search; 1: none but this one"
+    )
+    storage: str | None = Field(
+        default=None,
+        min_length=1,
+        description="URL of a database for the study (postgresql, sqlite, mysql, grpc); null: a "
+        "journal in the run directory",
+    )
+    lease_seconds: Number = Field(
+        default=60.0, gt=0, description="a worker that is silent for so long is taken for dead"
+    )
+
+    @field_validator("storage")
+    @classmethod
+    def _no_secrets(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).password:
+            raise ValueError(
+                "a storage must not hold a password, because recipes are kept and shared: "
+                "PostgreSQL takes it from ~/.pgpass or the variable PGPASSWORD"
+            )
+        return value
 
 
 class Tracking(Section):
