@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from pipeline.errors import InvalidPathError
+from pipeline.errors import InvalidPathError, InvalidValueError
 from pipeline.layers import (
     ElasticBatchNorm2d,
     ElasticConv2d,
@@ -251,6 +251,15 @@ class ElasticSpace(SearchSpace, ABC):
         """A model of these units. It runs the paths of the whole space, however restricted."""
         return ElasticModel(self.whole, units)
 
-    def build(self, checkpoint: str | None = None) -> ElasticModel:
-        """The elastic model, in evaluation mode, its full path active."""
+    def build(self, checkpoint: str | Mapping[str, str] | None = None) -> ElasticModel:
+        """The elastic model, in evaluation mode, its full path active.
+
+        Args:
+            checkpoint: see :meth:`units`; of a family of models, one for each by its name.
+        """
+        if not (checkpoint is None or isinstance(checkpoint, str)):
+            raise InvalidValueError(
+                f"weights by name are for a family of models, but the space is one model; "
+                f"got {', '.join(checkpoint)}"
+            )
         return self.around(self.whole.units(checkpoint)).eval()

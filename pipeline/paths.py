@@ -6,6 +6,7 @@ the same network are the same path.
 """
 
 import copy
+import fnmatch
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -298,3 +299,34 @@ class SearchSpace:
     def sample(self, rng: np.random.Generator) -> ExecutionPath:
         """A random path: each decision uniform over its distinct values."""
         return self.decode(self.sample_encoded(rng, 1))[0]
+
+
+def match_values(
+    space: SearchSpace, wanted: Mapping[str, Sequence[Value]]
+) -> dict[str, tuple[Value, ...]]:
+    """What :meth:`SearchSpace.restricted` takes, from patterns.
+
+    Args:
+        space: whose decisions.
+        wanted: by name of a decision, or a pattern of names (``stages.*.run``), the values that
+            stay. Later entries count where several match. ``full`` and ``smallest`` stand for the
+            ends of each decision's values, unless it has a value of that name.
+
+    Raises:
+        InvalidPathError: a name or pattern that matches no decision, or a value that a matching
+            decision does not have.
+    """
+    allowed: dict[str, tuple[Value, ...]] = {}
+    for pattern, values in wanted.items():
+        names = fnmatch.filter(space.positions, pattern)
+        if not names:
+            raise InvalidPathError(
+                f"no decision matches {pattern!r}; {nearest(pattern, space.positions)}"
+            )
+        for name in names:
+            decision = space[name]
+            ends: dict[Value, Value] = {"smallest": decision.values[0], "full": decision.values[-1]}
+            allowed[name] = tuple(
+                value if value in decision.values else ends.get(value, value) for value in values
+            )
+    return allowed

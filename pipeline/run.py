@@ -24,8 +24,8 @@ from pipeline.elastic import ElasticModel, ElasticSpace
 from pipeline.errors import InvalidPathError, InvalidValueError, RunDirectoryError
 from pipeline.evaluate import Batch, Evaluator
 from pipeline.files import write_atomically
-from pipeline.front import COSTS, Front, Point, TrialRecord
-from pipeline.paths import ExecutionPath
+from pipeline.front import COSTS, Front, Point, State, TrialRecord
+from pipeline.paths import ExecutionPath, match_values
 from pipeline.predictor import AccuracyPredictor, PredictableSpace, PredictorEvaluator
 from pipeline.recipe import Recipe, load_recipe, parse_budget
 from pipeline.record import Evaluated, evaluated, load_study
@@ -43,6 +43,21 @@ BATCH_NORM_IMAGES = 256  # on which a path's statistics are measured, if the rec
 
 # What a resumed run may change: none of it makes a finished trial wrong.
 CHANGEABLE = ("name", "retrain", "tracking", "launch")
+_STATES: Mapping[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped",
+    TrialState.FAIL: "failed",
+}
+SEARCH_CHANGEABLE = ("trials", "workers", "storage", "lease_seconds")
+LIBRARIES = (
+    "torch",
+    "timm",
+    "transformers",
+    "optuna",
+    "pytorch-lightning",
+    "torch-pruning",
+    "numpy",
+)
 
 
 class Run:
@@ -136,10 +151,29 @@ class Run:
         folder = self.retrained_dir("shared") if shared else self.directory
         return folder / "statistics"
 
+    @property
+    def races_dir(self) -> Path:
+        """What later candidates race against: finished paths' accuracies on shares of the images,
+        a file each.
+        """
+        return self.directory / "races"
+
     @cached_property
     def space(self) -> ElasticSpace:
         """The space that is searched."""
-        return create_space(self.recipe.space.name, **self.recipe.space.options)
+        section = self.recipe.space
+        space = create_space(section.name, **section.options)
+        return (
+            space.restricted(match_values(space, section.restrict)) if section.restrict else space
+        )
+
+    @property
+    def precision(self) -> torch.dtype | None:
+        """Of the forward passes that measure; None for the weights' own."""
+        wanted = self.recipe.accuracy.precision
+        if wanted == "bfloat16" or (wanted == "auto" and self.device.type == "cuda"):
+            return torch.bfloat16
+        return None
 
     @cached_property
     def table(self) -> CostTable:
@@ -231,6 +265,7 @@ class Run:
             self.data.loader(split),
             self.task,
             device=self.device,
+            precision=self.precision,
         )
         images = self.recipe.calibration.batch_norm_images
         if images is None:
@@ -430,10 +465,9 @@ def _differences(old: Any, new: Any, field: str = "") -> list[tuple[str, Any, An
 
 def trial_record(trial: Evaluated) -> TrialRecord:
     """A finished trial of the study, as fronts, reports and trackers take it."""
-    complete = trial.state == TrialState.COMPLETE
     return TrialRecord(
         number=trial.number,
-        state="complete" if complete else "failed",
+        state=_STATES[trial.state],
         path=trial.path,
         accuracy=trial.score.value if trial.score else None,
         accuracy_error=trial.score.error if trial.score else None,

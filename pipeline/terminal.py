@@ -233,6 +233,8 @@ class Progressing:
             text = (
                 f"best {percent(best.score.value)} at {quantity(best.costs.get('energy_mj'), 'mJ')}"
             )
+        if progress.stopped:
+            text += f", {progress.stopped} stopped early"
         if progress.failed:
             text += f", {progress.failed} failed"
         self.update(progress.finished, progress.trials, text)

@@ -143,7 +143,7 @@ def make_front(run: Run, trials: Sequence[TrialRecord]) -> Front:
 def with_test(run: Run, model: ElasticModel, front: Front) -> Front:
     """The front with test accuracies of its points and of the full path, before retraining."""
     points = list({point.id: point for point in (*front.points, front.full)}.values())
-    scores = run.evaluator(model, "test")([point.path for point in points])
+    scores = run.evaluator(model, "test", keep=True)([point.path for point in points])
     return front.updated(
         replace(point, test_accuracy=score.value, test_error=score.error)
         for point, score in zip(points, scores, strict=True)

@@ -43,8 +43,10 @@ class Recipe(Section):
         default=ClassificationTask(), description="what is predicted: classification, segmentation"
     )
     space: Space
-    weights: Weights | None = Field(
-        default=None, description="file or hub id of the base model's weights; null: train it first"
+    weights: Weights | dict[str, Weights] | None = Field(
+        default=None,
+        description="file or hub id of the base model's weights; of a family of models, one for "
+        "each; null: train it first",
     )
     data: Data | None = Field(
         default=None, description="may be absent when a predictor gives the accuracies"

@@ -64,7 +64,8 @@ def _resolve_weights(value: str, info: ValidationInfo) -> str:
     return local_path(value, folder) if is_file else value
 
 
-def _as_tuple(value: Any) -> Any:
+def as_tuple(value: Any) -> Any:
+    """YAML's lists as tuples; anything else as it is."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -86,20 +87,20 @@ Weights = Annotated[str, Field(min_length=1), AfterValidator(_resolve_weights)]
 
 Number = Annotated[float, Strict()]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 
 # A list that one value alone may stand for.
 Numbers = Annotated[
     tuple[Number, ...],
     Field(min_length=1),
-    BeforeValidator(_as_tuple),
+    BeforeValidator(as_tuple),
     BeforeValidator(_one_or_many),
 ]
-Shares2 = Annotated[tuple[Share, Share], BeforeValidator(_as_tuple)]
-Range = Annotated[tuple[Number, Number], BeforeValidator(_as_tuple), AfterValidator(_ascending)]
+Shares2 = Annotated[tuple[Share, Share], BeforeValidator(as_tuple)]
+Range = Annotated[tuple[Number, Number], BeforeValidator(as_tuple), AfterValidator(_ascending)]
 Size = Annotated[
     tuple[Annotated[int, Strict(), Field(ge=1)], ...],
     Field(min_length=1, max_length=2),
-    BeforeValidator(_as_tuple),
+    BeforeValidator(as_tuple),
     BeforeValidator(_one_or_many),
 ]

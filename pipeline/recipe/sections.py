@@ -1,14 +1,31 @@
 """The sections of a recipe but for its data and its task."""
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pipeline.recipe.budget import BudgetUnit, parse_budget
-from pipeline.recipe.section import LocalFile, Number, Section, Share, Texts, is_url
+from pipeline.recipe.section import (
+    LocalFile,
+    Number,
+    Section,
+    Share,
+    Texts,
+    as_tuple,
+    is_url,
+)
 
 DEFAULT_PRESET = "magnet-16nm"
+
+
+DecisionValue = bool | int | float | str
+Values = Annotated[
+    tuple[DecisionValue, ...],
+    Field(min_length=1),
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list | tuple) else (value,)),
+]
 
 
 class Space(Section):
@@ -20,6 +37,11 @@ class Space(Section):
     options: dict[str, Any] = Field(
         default_factory=dict,
         description="keyword arguments of the family, checked by the family itself",
+    )
+    restrict: dict[str, Values] = Field(
+        default_factory=dict,
+        description="decision, or a pattern such as stages.*: the values that it may take, or one "
+        "that settles it; full and smallest stand for the ends of each",
     )
 
 
@@ -98,6 +120,17 @@ class Accuracy(Section):
         default=None,
         pattern=r"^[0-9a-f]{64}$",
         description="of that file, 64 hexadecimal digits; required for a URL",
+    )
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        default="float32",
+        description="of forward passes that measure; auto: bfloat16 autocast on CUDA, float32 "
+        "elsewhere",
+    )
+    feature_mb: Number = Field(
+        default=1024.0,
+        ge=0,
+        description="MiB that the outputs of what no decision changes may take, to be computed "
+        "once a search",
     )
 
     @model_validator(mode="after")
@@ -190,6 +223,28 @@ def _budget(unit: BudgetUnit) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+class Racing(Section):
+    """When candidates of a search stop early."""
+
+    shares: Annotated[tuple[Share, ...], Field(min_length=1), BeforeValidator(as_tuple)] = Field(
+        default=(0.125, 0.25, 0.5),
+        description="of the validation images, after which candidates are compared; rising",
+    )
+    confidence: Number = Field(
+        default=0.99,
+        gt=0.5,
+        lt=1,
+        description="with which a path of no more cost must be ahead to stop a candidate",
+    )
+
+    @model_validator(mode="after")
+    def _shares_rise(self) -> Self:
+        inside = all(0 < share < 1 for share in self.shares)
+        if not inside or any(a >= b for a, b in pairwise(self.shares)):
+            raise ValueError("shares must rise and lie between 0 and 1")
+        return self
+
+
 class Search(Section):
     """The study."""
 
@@ -211,6 +266,11 @@ class Search(Section):
     )
     latency_budget: Annotated[str | None, _budget("ms")] = Field(
         default=None, description="no path over it: share of the full path (70%) or amount (8ms)"
+    )
+    racing: Racing | None = Field(
+        default=Racing(),
+        description="stop candidates that a path of no more cost clearly beats; null: score each "
+        "on all images",
     )
     workers: int = Field(
         default=1, ge=1, description="processes that share the search; 1: none but this one"
