@@ -3,6 +3,7 @@
 import random
 import time
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -112,7 +113,7 @@ def _sqlite(url: str) -> BaseStorage:
 
 
 def _grpc(url: str) -> BaseStorage:
-    import grpc  # noqa: F401  (Optuna imports it late, with a message that names no extra)
+    import_module("grpc")  # Optuna does it late, and its message names no extra
 
     address = urlsplit(url)
     if not address.hostname:

@@ -30,7 +30,7 @@ from pipeline.search import (
     identity,
 )
 from pipeline.storage import StudyStorage
-from pipeline.tasks.task import Score
+from pipeline.tasks.task import Score, Stopped
 
 __all__ = ["WorkerInfo", "bury", "is_shared", "open_shared", "watch", "work"]
 
@@ -223,7 +223,7 @@ class _Worker:
 
     def _evaluate(self, numbers: Sequence[int]) -> None:
         """Evaluates trials; results are kept as they come, also when interrupted."""
-        outcomes: dict[int, Score | Exception] = {}
+        outcomes: dict[int, Score | Stopped | Exception] = {}
         start = saved = time.monotonic()
         try:
             for number, outcome in self._outcomes(numbers):
@@ -236,7 +236,7 @@ class _Worker:
             self._seconds = seconds + time.monotonic() - start, count + len(numbers)
             self._save(outcomes)
 
-    def _save(self, outcomes: Mapping[int, Score | Exception]) -> None:
+    def _save(self, outcomes: Mapping[int, Score | Stopped | Exception]) -> None:
         """Records outcomes, but for those of trials that were given to another meanwhile."""
         if not outcomes:
             return
@@ -245,7 +245,9 @@ class _Worker:
         self._record.finish(kept)
         self._evaluated += len(kept)
 
-    def _outcomes(self, numbers: Sequence[int]) -> Iterator[tuple[int, Score | Exception]]:
+    def _outcomes(
+        self, numbers: Sequence[int]
+    ) -> Iterator[tuple[int, Score | Stopped | Exception]]:
         """What each trial came to, in order; if evaluating them together raises, one by one."""
         paths = self._record.problem.space.decode(self._record.matrix[list(numbers)])
         reached = 0
@@ -270,7 +272,7 @@ class _Worker:
                 f"an evaluator must return one outcome a path, but gave {reached} for {len(paths)}"
             )
 
-    def _alone(self, path: ExecutionPath) -> Score | Exception:
+    def _alone(self, path: ExecutionPath) -> Score | Stopped | Exception:
         try:
             outcome = next(iter(self._evaluator([path])))
         except ParetopathError:

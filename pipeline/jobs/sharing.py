@@ -25,6 +25,7 @@ from pipeline.search import SearchProgress
 from pipeline.storage import StudyStorage, exclusive, has_study, open_storage
 from pipeline.workers import bury, is_shared, open_shared, watch
 
+_COMMAND = (sys.executable, "-c", "from pipeline.cli import main; main()", "worker")
 _END_SECONDS = 30.0  # for workers to record what they have when they are asked to leave
 _ASK_SECONDS = 5.0  # between questions to SLURM
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -99,14 +100,13 @@ class _Processes:
         folder = self._run.directory / "workers"
         folder.mkdir(exist_ok=True)
         token = secrets.token_hex(3)
+        options = ("--device", self._run.device.type, "--parent", str(os.getpid()))
         for i in range(self._count):
             name = f"{socket.gethostname()}-{token}-{i}"
             log = folder / f"{name}.log"
             with log.open("wb") as file:
                 process = subprocess.Popen(
-                    [sys.executable, "-c", "from pipeline.cli import main; main()", "worker"]
-                    + [str(self._run.directory), "--device", self._run.device.type]
-                    + ["--name", name, "--parent", str(os.getpid())],
+                    [*_COMMAND, str(self._run.directory), *options, "--name", name],
                     env={**os.environ, **share_of_machine(i, self._count, os.environ)},
                     stdin=subprocess.DEVNULL,
                     stdout=file,

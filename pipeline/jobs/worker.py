@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from pipeline.elastic import ElasticModel
 from pipeline.errors import RunDirectoryError
+from pipeline.jobs.scoring import search_evaluator
 from pipeline.run import Run
 from pipeline.search import Evaluator, SearchSettings
 from pipeline.storage import open_storage
@@ -31,7 +32,7 @@ def open_evaluator(run: Run) -> tuple[Evaluator, ElasticModel | None]:
     if run.recipe.accuracy.source == "predictor":
         return run.predictor(), None
     model = run.load_model()
-    return run.evaluator(model, "validation"), model
+    return search_evaluator(run, model), model
 
 
 def work_on(
