@@ -1,10 +1,11 @@
-"""A SLURM of one machine that every test of this folder shares."""
+"""A SLURM of one machine and a PostgreSQL server that every test of this folder shares."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster import postgresql as database
 from tests.cluster.slurm import Slurm, why_not
 
 
@@ -21,3 +22,14 @@ def slurm() -> Iterator[Slurm]:
         # a node of one machine talks to itself
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[database.PostgreSQL]:
+    """A running server, with a database for everybody."""
+    reason = database.why_not()
+    if reason:
+        pytest.skip(f"PostgreSQL can't be started here: {reason}")
+    pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
+    with database.PostgreSQL() as server:
+        yield server
