@@ -8,6 +8,7 @@ published predictor's accuracies within 1e-6, outputs within 1e-4. Exits with 1 
 """
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -133,6 +134,18 @@ def output_difference(
     return difference, deviation
 
 
+def misread_configurations(
+    net: Any, space: OfaResNet50Space, paths: Sequence[ExecutionPath], settings: Sequence[Setting]
+) -> int:
+    """How many paths are not read back from the configuration that the official code writes."""
+    misread = 0
+    for path, setting in zip(paths, settings, strict=True):
+        net.set_active_subnet(**setting)
+        written = json.loads(json.dumps(net.get_active_subnet(preserve_weight=False).config))
+        misread += space.parse(written | {"image_size": setting["image_size"]}) != path
+    return misread
+
+
 def main() -> int:
     """Runs the comparison, writes and prints it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -157,6 +170,7 @@ def main() -> int:
         "paths": arguments.paths,
         "seed": arguments.seed,
         "paths_with_other_macs": other_macs(net, space, matrix, settings),
+        "misread_configurations": misread_configurations(net, space, paths, settings),
         "largest_accuracy_difference": accuracy_difference(space, matrix, settings, predictor),
         "largest_output_difference": outputs,
         "largest_output_deviation": deviation,
@@ -166,6 +180,7 @@ def main() -> int:
     print(result)
     agree = (
         result["paths_with_other_macs"] == 0
+        and result["misread_configurations"] == 0
         and result["largest_accuracy_difference"] <= MAX_ACCURACY_DIFFERENCE
         and result["largest_output_difference"] <= MAX_OUTPUT_DIFFERENCE
     )

@@ -1,6 +1,6 @@
 """Which paths may be evaluated next: within the budgets, never seen, and where to begin."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InvalidValueError, nearest
-from pipeline.paths import ABSENT, IndexMatrix, SearchSpace
+from pipeline.paths import ABSENT, ExecutionPath, IndexMatrix, SearchSpace
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -220,8 +220,11 @@ def random_paths(
     return found
 
 
-def starting_paths(problem: Problem, rungs: int) -> IndexMatrix:
-    """Where every search begins: the full path, the smallest and a ladder between them.
+def starting_paths(
+    problem: Problem, rungs: int, named: Sequence[ExecutionPath] = ()
+) -> IndexMatrix:
+    """Where every search begins: the full path, those that the user named, the smallest, and a
+    ladder between it and the full one.
 
     The full path comes first even where it misses a budget: it is what accuracy and savings are
     measured against. Every other one fits. On a rung all decisions stand about equally high,
@@ -241,5 +244,5 @@ def starting_paths(problem: Problem, rungs: int) -> IndexMatrix:
     ladder = ladder[np.argsort(problem.cost_of(ladder), kind="stable")]
     if rungs < len(ladder):
         ladder = ladder[np.linspace(0, len(ladder) - 1, rungs + 2).round().astype(int)[1:-1]]
-    first = np.concatenate([smallest, problem.cheapest, ladder])
+    first = np.concatenate([space.encode(named), smallest, problem.cheapest, ladder])
     return np.concatenate([full, fresh(problem, first, full)])

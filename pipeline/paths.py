@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -220,6 +220,17 @@ class SearchSpace:
                 value = decision.values[index]  # the space's own object: True, not 1
                 path[decision.name] = decision.aliases.get(value, value)
         return ExecutionPath(path)
+
+    def parse(self, content: Mapping[str, Any]) -> ExecutionPath:
+        """The path that a file's content describes: an object of decisions, as :meth:`canonical`
+        takes it.
+
+        A family may know more formats, such as published configurations.
+
+        Raises:
+            InvalidPathError: no path of the space.
+        """
+        return self.canonical(content)
 
     def restricted(self, allowed: Mapping[str, Sequence[Value]]) -> Self:
         """A copy in which some decisions take some of their values alone; one value settles it.

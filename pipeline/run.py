@@ -287,6 +287,19 @@ class Run:
         return self._drawn[images]
 
     @cached_property
+    def named_paths(self) -> tuple[ExecutionPath, ...]:
+        """The paths that the recipe names for the search.
+
+        Raises:
+            InvalidPathError: a file that can't be read, or no path of the space.
+        """
+        named = self.recipe.search.paths
+        return tuple(
+            read_path(self.space, path) if isinstance(path, str) else self.space.canonical(path)
+            for path in named
+        )
+
+    @cached_property
     def budgets(self) -> dict[str, float]:
         """Upper bounds by cost, absolute: what the recipe's budgets mean for this space and
         hardware.
@@ -375,7 +388,8 @@ def read_path(space: ElasticSpace, text: str) -> ExecutionPath:
 
     Args:
         space: whose.
-        text: ``full``, ``smallest``, or a JSON file: an object of decisions, or a point of a front.
+        text: ``full``, ``smallest``, or a JSON file: an object of decisions, a point of a front, or
+            a published configuration that the family knows.
 
     Raises:
         InvalidPathError: no such file, not JSON, or decisions that the space does not have.
@@ -394,7 +408,7 @@ def read_path(space: ElasticSpace, text: str) -> ExecutionPath:
         content = content.get("path", content)
     if not isinstance(content, dict):
         raise InvalidPathError(f"{text} must hold an object of decisions, but got {content!r:.60}")
-    return space.canonical(content)
+    return space.parse(content)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

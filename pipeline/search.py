@@ -60,6 +60,7 @@ class SearchSettings:
         cost: the second objective: ``energy_mj``, ``latency_ms``, ``macs`` …
         budgets: upper bounds on costs, by name. Nothing above them is evaluated, but for the full
             path.
+        paths: canonical paths to evaluate before any other but the full one.
 
     Raises:
         InvalidValueError: a number that is not positive, or an unknown sampler.
@@ -71,6 +72,7 @@ class SearchSettings:
     generation: int | None = None
     cost: str = "energy_mj"
     budgets: Mapping[str, float] = field(default_factory=dict)
+    paths: Sequence[ExecutionPath] = ()
 
     def __post_init__(self) -> None:
         for name, value in (("trials", self.trials), ("generation", self.generation)):
@@ -176,7 +178,7 @@ class Planner:
 
     def __init__(self, problem: Problem, settings: SearchSettings) -> None:
         self._settings = settings
-        self._first = starting_paths(problem, RUNGS)
+        self._first = starting_paths(problem, RUNGS, settings.paths)
         self._proposer = create_proposer(settings.sampler, problem)
 
     def extend(self, record: Record) -> IndexMatrix:

@@ -50,7 +50,7 @@ class SharedPlanner:
 
     def __init__(self, problem: Problem, settings: SearchSettings) -> None:
         self._seed = settings.seed
-        self._first = starting_paths(problem, RUNGS)
+        self._first = starting_paths(problem, RUNGS, settings.paths)
         self._proposer = create_proposer(settings.sampler, problem)
 
     def propose(self, record: Record, count: int) -> IndexMatrix:

@@ -4,19 +4,22 @@ Cai et al., "Once-for-All: Train One Network and Specialize it for Efficient Dep
 arXiv 1908.09791). The space is that of github.com/mit-han-lab/once-for-all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.elastic import ElasticSpace, Unit
 from pipeline.errors import InvalidValueError, nearest
-from pipeline.paths import ABSENT, Condition, Decision
+from pipeline.paths import ABSENT, Condition, Decision, ExecutionPath
 from pipeline.weights import load_reference
+from search_spaces.ofa_published import read_configuration
 from search_spaces.ofa_resnet_units import (
     BASE_DEPTHS,
     EXPANDS,
     EXTRA_DEPTHS,
+    WIDTHS,
     BottleneckUnit,
     Classifier,
     OfaResNet50,
@@ -29,7 +32,6 @@ from search_spaces.ofa_resnet_units import (
 # The published choices (tutorial/ofa_resnet50_example.ipynb, ofa/model_zoo.py).
 RESOLUTIONS = (128, 144, 160, 176, 192, 224, 240, 256)
 STEM_DEPTHS = (0, 2)
-WIDTHS = (0.65, 0.8, 1.0)
 
 # 8 resolutions, 2 stems, 6 x 3 widths, 18 x 3 ratios (ofa/nas/accuracy_predictor/arch_encoder.py).
 PREDICTOR_INPUTS = 82
@@ -127,6 +129,20 @@ class OfaResNet50Space(ElasticSpace):
             start += len(published)
         assert start == PREDICTOR_INPUTS
         return columns
+
+    def parse(self, content: Mapping[str, Any]) -> ExecutionPath:
+        """A path from decisions or from a network's published configuration.
+
+        Args:
+            content: decisions, or a specialised network's ``net.config`` with the key
+                ``image_size`` of its ``run.config`` added.
+
+        Raises:
+            InvalidPathError: no path of the space.
+        """
+        if "input_stem" in content:
+            return self.canonical(read_configuration(content))
+        return super().parse(content)
 
     def units(self, checkpoint: str | None = None) -> list[Unit]:
         """Resize, stem, blocks, classifier; see :meth:`pipeline.elastic.ElasticSpace.units`."""

@@ -22,6 +22,7 @@ from pipeline.paths import Condition
 # The published network (ofa/imagenet_classification/networks/resnets.py, ofa/model_zoo.py).
 EXTRA_DEPTHS = (0, 1, 2)
 EXPANDS = (0.2, 0.25, 0.35)
+WIDTHS = (0.65, 0.8, 1.0)
 BASE_DEPTHS = (2, 2, 4, 2)
 STAGE_WIDTHS = (256, 512, 1024, 2048)
 STEM_WIDTH = 64

@@ -24,6 +24,7 @@ def search_settings(run: Run) -> SearchSettings:
         generation=recipe.generation,
         cost=recipe.cost,
         budgets=run.budgets,
+        paths=run.named_paths,
     )
 
 

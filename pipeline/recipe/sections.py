@@ -249,6 +249,12 @@ class Search(Section):
     """The study."""
 
     trials: int = Field(default=200, ge=1, description="paths whose accuracy is bought")
+    paths: tuple[LocalFile | dict[str, Any], ...] = Field(
+        default=(),
+        description="paths to evaluate before any other, those over a budget left out: each an "
+        "object of decisions, or a JSON file of one (a published configuration, if the family "
+        "knows the format)",
+    )
     seed: int = Field(default=0, ge=0, lt=2**32, description="of the sampler")
     sampler: Literal["model", "nsga2", "tpe", "gp", "random"] = Field(
         default="model", description="the accuracy model, or one of Optuna's samplers"

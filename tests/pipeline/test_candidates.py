@@ -115,3 +115,11 @@ def test_a_start_under_a_budget_fits_it_but_for_the_full_path() -> None:
     assert SPACE.decode(rows[:1]) == [SPACE.full]
     assert not tight.fits(rows[:1])[0]
     assert len(rows) > 3 and tight.fits(rows[1:]).all()
+
+
+def test_paths_that_a_user_names_come_right_after_the_full_one() -> None:
+    space = problem().space
+    named = [space.sample(np.random.default_rng(seed)) for seed in range(3)]
+    rows = starting_paths(problem(), rungs=4, named=[*named, space.full])
+    assert space.decode(rows[:4]) == [space.full, *named]
+    assert len(set(space.decode(rows))) == len(rows)

@@ -217,3 +217,14 @@ def test_a_front_is_priced_anew_on_this_device(run: Run) -> None:
 def test_paths_are_not_rescored_by_what_does_not_exist(run: Run) -> None:
     with pytest.raises(InvalidValueError, match=r"mapper or device, but got 'maper'.*'mapper'"):
         jobs.rescore(run, run.front().points, "maper")
+
+
+def test_a_recipe_names_paths_to_evaluate_first(run: Run, tmp_path: Path) -> None:
+    named = [trial.path for trial in run.trials()[-2:]]
+    file = tmp_path / "path.json"
+    file.write_text(json.dumps(dict(named[0])))
+    recipe = run.recipe.with_overrides({"search.paths": [str(file), dict(named[1])]})
+    other = Run.start(tmp_path / "other", recipe, device="cpu")
+    shutil.copy(run.weights_file, other.weights_file)
+    jobs.search_run(other)
+    assert [trial.path for trial in other.trials()[:3]] == [run.space.full, *named]

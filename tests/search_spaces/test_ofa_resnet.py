@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from pipeline.errors import CheckpointError, InvalidPathError, InvalidValueError
 from pipeline.paths import ABSENT, ExecutionPath
 from pipeline.weights import write_state
 from search_spaces.ofa_resnet import WIDTHS, OfaResNet50Space
-from search_spaces.ofa_resnet_units import BASE_DEPTHS, EXPANDS, OfaResNet50, channels
+from search_spaces.ofa_resnet_units import BASE_DEPTHS, EXPANDS, OfaResNet50, channels, middle_width
 from tests.search_spaces.space_contract import MacsOnly, SpaceContract
 
 State = Mapping[str, Tensor]
@@ -270,3 +271,46 @@ def test_resolutions_must_be_whole_pixels(sizes: list[int]) -> None:
 def test_a_classifier_needs_classes() -> None:
     with pytest.raises(InvalidValueError, match="num_classes must be at least 1, but got 0"):
         OfaResNet50Space(num_classes=0)
+
+
+def published_configuration(space: OfaResNet50Space, path: ExecutionPath) -> dict[str, Any]:
+    """What the authors' ``net.config`` says of a path, with its image size."""
+    middle, out = (channels(name, path) for name in ("stem.mid_width", "stem.width"))
+    stem = [{"name": "ConvLayer", "out_channels": middle}]
+    if path["stem.depth"]:
+        stem.append({"name": "ResidualBlock"})
+    blocks = []
+    for stage, base in enumerate(BASE_DEPTHS):
+        width = channels(f"stages.{stage}.width", path)
+        for i in range(base + int(path[f"stages.{stage}.depth"])):
+            ratio = float(path[f"stages.{stage}.blocks.{i}.expand"])
+            stride = 2 if stage > 0 and i == 0 else 1
+            middle = middle_width(width, ratio)
+            blocks.append({"out_channels": width, "mid_channels": middle, "stride": stride})
+    stem.append({"name": "ConvLayer", "out_channels": out})
+    return {"image_size": path["image_size"], "input_stem": stem, "blocks": blocks}
+
+
+def test_published_configurations_are_paths(published: OfaResNet50Space) -> None:
+    rng = np.random.default_rng(0)
+    for path in [published.full, published.smallest, *(published.sample(rng) for _ in range(50))]:
+        assert published.parse(published_configuration(published, path)) == path
+        assert published.parse(dict(path)) == path
+
+
+def test_a_configuration_of_another_network_says_what_does_not_fit(
+    published: OfaResNet50Space,
+) -> None:
+    good = published_configuration(published, published.full)
+    without_size = {name: value for name, value in good.items() if name != "image_size"}
+    with pytest.raises(InvalidPathError, match="must name its image_size"):
+        published.parse(without_size)
+    wide = {**good, "input_stem": [{"out_channels": 33}, *good["input_stem"][1:]]}
+    with pytest.raises(InvalidPathError, match=r"stem.mid_width must have 24, 32 .*but got 33"):
+        published.parse(wide)
+    with pytest.raises(InvalidPathError, match="has 4 stages, but this one 1"):
+        published.parse({**good, "blocks": good["blocks"][:4]})
+    with pytest.raises(InvalidPathError, match=r"stage 0 must have 2, 3, 4 blocks, .* has 1"):
+        published.parse({**good, "blocks": good["blocks"][3:]})
+    with pytest.raises(InvalidPathError, match="not a configuration of a Once-For-All"):
+        published.parse({**good, "blocks": [{"stride": s} for s in (1, 1, 2, 1, 2, 1, 1, 1, 2, 1)]})
