@@ -6,8 +6,7 @@ path, the smallest and some others, and the full path's output teaches the rest.
 prefixes run once, as in evaluation.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,14 +15,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from pipeline.elastic import ElasticModel
-from pipeline.events import Epoch, EpochListener
 from pipeline.paths import ExecutionPath, Value
 from pipeline.prefixes import PrefixTree
 from pipeline.recipe import TrainSettings
 from pipeline.tasks.task import Task
 
 Batch = tuple[Tensor, Any]
-LAST = "last"  # the name of the checkpoint from which a training goes on
 
 
 class _Training(pl.LightningModule):
@@ -34,11 +31,20 @@ class _Training(pl.LightningModule):
         self.settings = settings
         self.task = task
 
+        self._decayed: set[str] = set()
+
+    def setup(self, stage: str) -> None:
+        # told by their shapes, which a strategy may flatten afterwards
+        self._decayed = {name for name, p in self.named_parameters() if p.ndim > 1}
+
     def configure_optimizers(self) -> Any:
-        trained = [p for p in self.parameters() if p.requires_grad]
+        trained = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in trained if p.ndim > 1]},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for name, p in trained if name in self._decayed]},
+            {
+                "params": [p for name, p in trained if name not in self._decayed],
+                "weight_decay": 0.0,
+            },
         ]
         optimizer = torch.optim.AdamW(
             groups, lr=self.settings.lr, weight_decay=self.settings.weight_decay
@@ -93,6 +99,10 @@ class SharedTraining(_Training):
             range(len(paths)) if costs is None else sorted(range(len(paths)), key=costs.__getitem__)
         )
         self.others = [paths[i] for i in order if paths[i] != self.full]
+        # what calibration measured does not change: DDP need not send it at every step
+        self._ddp_params_and_buffers_to_ignore = [
+            name for name, _ in self.named_buffers() if ".compensation." in name
+        ]
 
     def _draw(self) -> list[ExecutionPath]:
         """The paths of one step: the full one first."""
@@ -115,9 +125,7 @@ class SharedTraining(_Training):
                 loss = loss + self.task.distillation_loss(outputs[index], teacher, targets)
             else:
                 loss = loss + self.task.loss(outputs[index], targets)
-        loss = loss / len(paths)
-        self.log("train_loss", loss.detach(), on_epoch=True, on_step=False, batch_size=len(images))
-        return loss
+        return loss / len(paths)
 
 
 class SeparateTraining(_Training):
@@ -148,87 +156,8 @@ class SeparateTraining(_Training):
         if self._teacher:
             with torch.no_grad(), self._teacher[0].active({}):
                 taught = self._teacher[0](images)
-            loss = self.task.distillation_loss(output, taught, targets)
-        else:
-            loss = self.task.loss(output, targets)
-        self.log("train_loss", loss.detach(), on_epoch=True, on_step=False, batch_size=len(images))
-        return loss
-
-
-class EpochReport(pl.Callback):
-    """Tells a listener at the end of each epoch, from the first process only.
-
-    Args:
-        listener: takes the epoch.
-        validate: gives validation accuracy by path id; called every ``every`` epochs and at the
-            last.
-        every: epochs.
-    """
-
-    def __init__(
-        self,
-        listener: EpochListener,
-        *,
-        validate: Callable[[], Mapping[str, float]] | None = None,
-        every: int = 10,
-    ) -> None:
-        self.listener = listener
-        self.validate = validate
-        self.every = every
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        number, of = trainer.current_epoch + 1, int(trainer.max_epochs or 0)
-        metrics: Mapping[str, float] = {}
-        if self.validate and (number % self.every == 0 or number == of):
-            metrics = self.validate()
-        loss = float(trainer.callback_metrics.get("train_loss", torch.tensor(float("nan"))))
-        self.listener(Epoch(number, of, loss, metrics))
-
-
-def fit(
-    module: _Training,
-    loader: Any,
-    *,
-    checkpoint_dir: Path,
-    report: EpochReport | None = None,
-    trainer_options: Mapping[str, Any] | None = None,
-) -> None:
-    """Trains a module for its settings' epochs; goes on from the last checkpoint where there is
-    one.
-
-    Args:
-        module: changed in place.
-        loader: gives (images, targets) batches.
-        checkpoint_dir: holds ``last.ckpt``, written at the end of every epoch that
-            ``checkpoint_every`` names.
-        report: hears of each epoch.
-        trainer_options: further arguments of Lightning's ``Trainer``: devices, nodes, strategy.
-    """
-    settings = module.settings
-    pl.seed_everything(settings.seed, workers=True, verbose=False)
-    saver = pl.callbacks.ModelCheckpoint(
-        dirpath=checkpoint_dir,
-        filename=LAST,
-        every_n_epochs=settings.checkpoint_every,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    trainer = pl.Trainer(
-        max_epochs=settings.epochs,
-        precision=settings.precision,
-        gradient_clip_val=settings.gradient_clip,
-        callbacks=[saver, *([report] if report else [])],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **{"accelerator": "auto", "devices": 1, **(trainer_options or {})},
-    )
-    last = checkpoint_dir / f"{LAST}.ckpt"
-    module.train()
-    trainer.fit(module, loader, ckpt_path=str(last) if last.is_file() else None)
-    module.eval()
+            return self.task.distillation_loss(output, taught, targets)
+        return self.task.loss(output, targets)
 
 
 def exit_paths(model: ElasticModel) -> list[ExecutionPath]:

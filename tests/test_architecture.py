@@ -32,7 +32,7 @@ LAYERS = [
         "racing",
     ],
     ["front"],
-    ["retrain"],
+    ["interruption", "training_state", "trainer", "retrain"],
     ["report", "tracking", "profile", "measure"],
     ["run"],
     ["jobs", "runtime", "export", "launch"],

@@ -1,6 +1,6 @@
 """Splits of a data set: which images belong to each, and the tensors that come out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from pipeline.data.order import EpochBatches, EpochShuffle
 from pipeline.errors import DataError, InvalidValueError, nearest
 
 SplitName = Literal["train", "calibration", "validation", "test"]
@@ -130,35 +131,6 @@ class Split(Dataset[Batch]):
         return kept
 
 
-class EpochShuffle(Sampler[int]):
-    """A random order that depends on seed and epoch alone, so that a resumed job sees it again.
-
-    Lightning announces epochs by :meth:`set_epoch`; otherwise each iteration is the next one.
-
-    Args:
-        length: how many indices.
-        seed: at least 0.
-    """
-
-    def __init__(self, length: int, *, seed: int) -> None:
-        self.length = length
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch, from 0, of the next iteration."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        state = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)
-        generator = torch.Generator().manual_seed(int(state[0]))
-        self.epoch += 1
-        yield from torch.randperm(self.length, generator=generator).tolist()
-
-
 class AnySplit(Protocol):
     """What :class:`DataSplits` asks of a part: :class:`Split`, or one with other targets."""
 
@@ -221,30 +193,40 @@ class DataSplits:
         batch_size: int | None = None,
         shuffle_seed: int | None = None,
         drop_last: bool = False,
+        share: tuple[int, int] = (0, 1),
     ) -> DataLoader[Any]:
         """Batches: images (B, C, Y, X) float32 and labels (B,) int64. Can be iterated repeatedly.
 
         Args:
             split: which.
             batch_size: images a batch; ``batch_size`` or ``eval_batch_size`` by default.
-            shuffle_seed: a new order each epoch (see :class:`EpochShuffle`), and the seed of random
+            shuffle_seed: a new order each epoch (see :class:`EpochBatches`), and the seed of random
                 transforms in workers; without workers (always for a split that is kept in memory)
                 those draw from torch's global generator. None for the split's own order.
             drop_last: leave out a last batch that is smaller, unless it is the only one.
+            share: (rank, number) of the processes that share each batch; needs a ``shuffle_seed``.
+
+        Raises:
+            InvalidValueError: the batch can't be divided evenly among the processes.
         """
         part = self.split(split)
         size = batch_size or (self.batch_size if split == "train" else self.eval_batch_size)
         workers = 0 if part.is_kept else self.workers
-        sampler, generator = None, None
+        drops = drop_last and len(part) >= size
+        order: dict[str, Any] = {"batch_size": size, "drop_last": drops}
         if shuffle_seed is not None:
-            sampler = EpochShuffle(len(part), seed=shuffle_seed)
+            batches = EpochBatches(
+                EpochShuffle(len(part), seed=shuffle_seed),
+                batch_size=size,
+                drop_last=drops,
+                rank=share[0],
+                world_size=share[1],
+            )
             generator = torch.Generator().manual_seed(shuffle_seed)
+            order = {"batch_sampler": batches, "generator": generator}
         return DataLoader(
             part,  # type: ignore[arg-type]
-            batch_size=size,
-            sampler=sampler,
-            generator=generator,
-            drop_last=drop_last and len(part) >= size,
+            **order,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -184,7 +184,8 @@ def _train_shared(
     folder: Path,
     on_epoch: EpochListener | None,
 ) -> list[PathResult]:
-    from pipeline.retrain import SharedTraining, fit
+    from pipeline.retrain import SharedTraining
+    from pipeline.trainer import fit
 
     model = run.load_model()
     paths = list(dict.fromkeys([*job.paths, run.space.full]))
@@ -212,7 +213,8 @@ def _train_separate(
     folder: Path,
     on_epoch: EpochListener | None,
 ) -> list[PathResult]:
-    from pipeline.retrain import EpochReport, SeparateTraining, fit
+    from pipeline.retrain import SeparateTraining
+    from pipeline.trainer import EpochReport, fit
 
     (path,) = job.paths
     teacher = run.load_model()

@@ -26,7 +26,8 @@ def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
     """
     if run.weights_file.is_file() or run.recipe.accuracy.source == "predictor":
         return
-    from pipeline.retrain import SharedTraining, exit_paths, fit
+    from pipeline.retrain import SharedTraining, exit_paths
+    from pipeline.trainer import fit
 
     settings = run.recipe.train
     torch.manual_seed(settings.seed)
@@ -44,7 +45,8 @@ def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
             checkpoint_dir=checkpoints,
             report=report,
         )
-    calibrate_model(run, model.to(run.device).eval())
+    for part in model.to(run.device).eval().parts():
+        calibrate_model(run, part)
     write_state(run.weights_file, model.state_dict())
     shutil.rmtree(run.directory / "training", ignore_errors=True)
 

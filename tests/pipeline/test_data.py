@@ -145,7 +145,7 @@ def test_a_shuffled_loader_repeats_itself_by_seed_and_epoch() -> None:
 
     def epochs(seed: int, count: int, start: int = 0) -> list[list[int]]:
         loader: Any = splits.loader("train", shuffle_seed=seed, batch_size=100)
-        loader.sampler.set_epoch(start)
+        loader.batch_sampler.start_at(start, 0)
         return [torch.cat([labels for _, labels in loader]).tolist() for _ in range(count)]
 
     first, second = epochs(seed=0, count=2)
