@@ -207,6 +207,10 @@ class ElasticModel(nn.Module):
             state = step(state)
         return state
 
+    def parts(self) -> list["ElasticModel"]:
+        """The models that make up this one, around the same units: itself, or those of a family."""
+        return [self]
+
     def extract(self, path: Mapping[str, Value]) -> nn.Module:
         """The static model of one path: plain modules with copies of the weights, same output."""
         static = nn.Sequential()
