@@ -249,7 +249,7 @@ class Search(Section):
     """The study."""
 
     trials: int = Field(default=200, ge=1, description="paths whose accuracy is bought")
-    paths: tuple[LocalFile | dict[str, Any], ...] = Field(
+    paths: Annotated[tuple[LocalFile | dict[str, Any], ...], BeforeValidator(as_tuple)] = Field(
         default=(),
         description="paths to evaluate before any other, those over a budget left out: each an "
         "object of decisions, or a JSON file of one (a published configuration, if the family "

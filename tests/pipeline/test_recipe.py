@@ -418,3 +418,10 @@ def test_every_field_is_described() -> None:
     for name, schema in whole["$defs"].items():
         visit(schema, name)
     assert undescribed == []
+
+
+def test_a_search_names_paths_by_decisions_or_by_file(write: Any, tmp_path: Path) -> None:
+    recipe = load_recipe(write(MINIMAL + "search:\n  paths: [{depth: 2}, net.json]\n"))
+    assert recipe.search.paths == ({"depth": 2}, str(tmp_path / "net.json"))
+    recipe.save(tmp_path / "resolved.yaml")
+    assert load_recipe(tmp_path / "resolved.yaml").search == recipe.search
