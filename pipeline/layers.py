@@ -170,6 +170,22 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
 ElasticLayer = ElasticLinear | ElasticConv2d
 
 
+@torch.no_grad()
+def absorb_bias(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    """Moves a convolution's bias, if it has one, into the mean that the next layer subtracts.
+
+    Compensation gives a bias to a convolution that had none; so it costs nothing.
+
+    Args:
+        conv: plain, changed in place.
+        norm: takes the convolution's output; changed in place.
+    """
+    if conv.bias is not None:
+        assert norm.running_mean is not None
+        norm.running_mean -= conv.bias
+        conv.bias = None
+
+
 def _kept_inputs(layer: ElasticLayer, kept: tuple[int, ...], segments: tuple[int, ...]) -> Operands:
     """Weight (all outputs, kept inputs, …) and bias; views where it is one prefix as it stands."""
     if kept == segments:

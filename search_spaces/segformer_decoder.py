@@ -31,6 +31,7 @@ from pipeline.elastic import (
     Unit,
     fill,
 )
+from pipeline.layers import absorb_bias
 from search_spaces.widths import channels, permute_pair
 
 
@@ -137,6 +138,7 @@ class Decoder(Unit):
             branch.proj = branch.proj.narrow(branch.proj.in_features, k)
         head.linear_fuse = own.linear_fuse.narrow(kept, width)
         head.batch_norm = own.batch_norm.narrow(width)
+        absorb_bias(head.linear_fuse, head.batch_norm)
         head.classifier = classifier
         plain: nn.Module = head
         return plain

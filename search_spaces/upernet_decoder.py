@@ -19,6 +19,7 @@ from pipeline.elastic import (
     State,
     Unit,
 )
+from pipeline.layers import absorb_bias
 from search_spaces.widths import channels, permute_pair
 
 
@@ -199,6 +200,7 @@ def _narrow(
 ) -> None:
     plain.conv = own.conv.narrow(inputs, outputs)
     plain.batch_norm = own.batch_norm.narrow(outputs)
+    absorb_bias(plain.conv, plain.batch_norm)
 
 
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -30,6 +30,7 @@ LAYERS = [
         "record",
         "search",
         "racing",
+        "sensitivity",
     ],
     ["front"],
     ["interruption", "training_state", "trainer", "retrain"],
@@ -83,6 +84,7 @@ def test_the_engine_imports_no_model_family() -> None:
 def test_families_do_not_import_jobs_or_the_command_line() -> None:
     allowed = {
         "elastic",
+        "layers",
         "paths",
         "errors",
         "weights",

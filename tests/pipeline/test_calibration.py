@@ -99,6 +99,18 @@ def test_extracted_models_carry_the_solutions(family: object) -> None:
     assert not [name for name, _ in static.named_buffers() if "covariance" in name]
 
 
+@pytest.mark.parametrize("family", [segformer, vit, upernet])
+def test_calibration_changes_no_price(family: object) -> None:
+    space = family()  # type: ignore[operator]
+    model = built(space)
+    path = space.canonical(
+        {d.name: d.values[0] for d in space.decisions if not d.name.endswith(("run", "form"))}
+    )
+    shapes = [p.shape for p in model.extract(path).parameters()]
+    calibrate(model, batches(space))
+    assert [p.shape for p in model.extract(path).parameters()] == shapes
+
+
 @torch.inference_mode()
 def test_weights_file_holds_the_calibration(tmp_path: Path) -> None:
     space = segformer()
