@@ -27,6 +27,7 @@ from optuna.trial import TrialState, create_trial
 from pipeline.storage import StudyStorage
 
 BEATS = 4  # in a lease
+PROPOSING = -1  # the right to propose, claimed as a trial is
 _ENTRY = "claim"
 _WORKER = "worker:"
 
@@ -93,7 +94,11 @@ class Claims:
             content = entry.user_attrs[_ENTRY]
             self._entries.append((entry._trial_id, content["worker"]))
             for trial, expected in content["trials"]:
-                if self._holders.get(trial) == expected:
+                if self._holders.get(trial) != expected:
+                    continue
+                if content["free"]:
+                    del self._holders[trial]
+                else:
                     self._holders[trial] = number
 
     def observe(self) -> None:
@@ -137,19 +142,28 @@ class Claims:
         """Takes trials; those that it got.
 
         Args:
-            trials: number -> the entry that holds it now, None if none does. The number of a trial
-                that does not exist yet is the right to propose from there on.
+            trials: number -> the entry that holds it now, None if none does.
         """
-        content = {"worker": self.me, "trials": [[n, holder] for n, holder in trials.items()]}
-        template = create_trial(state=TrialState.FAIL, user_attrs={_ENTRY: content})
-        trial_id = self._storage.optuna.create_new_trial(self._study_id, template_trial=template)
-        self.refresh()
+        trial_id = self._append(trials, free=False)
         entry = next(
             number
             for number in range(len(self._entries) - 1, -1, -1)
             if self._entries[number][0] == trial_id
         )
-        return [number for number in trials if self._holders[number] == entry]
+        return [number for number in trials if self._holders.get(number) == entry]
+
+    def release(self, trial: int) -> None:
+        """Gives back a trial that this worker holds."""
+        self._append({trial: self._holders[trial]}, free=True)
+
+    def _append(self, trials: Mapping[int, int | None], *, free: bool) -> int:
+        """Adds an entry; its trial id."""
+        pairs = [[number, holder] for number, holder in trials.items()]
+        content = {"worker": self.me, "trials": pairs, "free": free}
+        template = create_trial(state=TrialState.FAIL, user_attrs={_ENTRY: content})
+        trial_id = self._storage.optuna.create_new_trial(self._study_id, template_trial=template)
+        self.refresh()
+        return trial_id
 
 
 class Heart:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from pipeline.candidates import Pricer, Problem, starting_paths
-from pipeline.claims import Claims, WorkerInfo, bury, is_shared
+from pipeline.claims import PROPOSING, Claims, WorkerInfo, bury, is_shared
 from pipeline.errors import InvalidValueError, ParetopathError
 from pipeline.paths import ExecutionPath, IndexMatrix, SearchSpace
 from pipeline.proposer import History
@@ -165,22 +165,31 @@ class _Worker:
     def _propose(self, wanted: Sequence[int]) -> bool:
         """Adds trials if few wait and no other worker is at it."""
         record, claims = self._record, self._claims
-        begin = len(record)
         waiting = sum(claims.is_free(number) for number in wanted)
-        if waiting >= claims.living or self._exhausted_at == begin:
+        if waiting >= claims.living or self._exhausted_at == len(record):
             return False
-        if not claims.is_mine(begin):
-            if not claims.is_free(begin) or not claims.claim({begin: claims.holder(begin)}):
-                return False
-        record.refresh()
-        if len(record) != begin:
+        if not claims.is_free(PROPOSING):
             return False
+        known = len(record)
+        if not claims.claim({PROPOSING: claims.holder(PROPOSING)}):
+            return False
+        try:
+            record.refresh()
+            # another may have proposed just before
+            return len(record) == known and self._append()
+        finally:
+            if claims.is_mine(PROPOSING):
+                claims.release(PROPOSING)
+
+    def _append(self) -> bool:
+        """Proposes and adds trials; whether there were any."""
+        record, begin = self._record, len(self._record)
         start = time.monotonic()
         rows = self._planner.propose(record, self._generation(begin))
         self._proposing_seconds = time.monotonic() - start
-        claims.refresh()
-        if not claims.is_mine(begin):  # it took so long that this worker was taken for dead
-            return False
+        self._claims.refresh()
+        if not self._claims.is_mine(PROPOSING):
+            return False  # it took so long that this worker was taken for dead
         if not len(rows):
             self._exhausted_at = begin
             return False
