@@ -193,6 +193,30 @@ def front(
         out.print(f"\n{points[0].id}: {terminal.describe(points[0].path, found.full.path)}")
 
 
+@app.command(epilog="Example: paretopath sensitivity runs/digits_vit")
+def sensitivity(
+    run: RunDir,
+    html: Annotated[Path | None, typer.Option(help="Write the report, with it, here.")] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Show what each decision alone loses and saves: which ones to touch first."""
+    from pipeline import jobs, terminal
+    from pipeline.run import Run
+
+    out, err = terminal.consoles()
+    opened = Run.open(run, device=device)
+    if not opened.sensitivity_file.is_file():
+        err.print("Trying every decision alone …")
+    found = jobs.sensitivity_run(opened)
+    if html or opened.front_file.is_file():
+        jobs.save_report(opened, html)
+    if as_json:
+        _print_json(found.to_json())
+        return
+    out.print(terminal.sensitivity_table(found))
+
+
 @app.command(epilog="Example: paretopath retrain runs/digits_vit --select count=4 --mode shared")
 def retrain(
     run: RunDir,

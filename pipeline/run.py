@@ -152,6 +152,11 @@ class Run:
         return folder / "statistics"
 
     @property
+    def sensitivity_file(self) -> Path:
+        """What each decision alone does to accuracy and cost."""
+        return self.directory / "sensitivity.json"
+
+    @property
     def races_dir(self) -> Path:
         """What later candidates race against: finished paths' accuracies on shares of the images,
         a file each.

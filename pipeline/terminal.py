@@ -12,6 +12,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.events import Epoch
 from pipeline.front import Front, Point
@@ -20,6 +21,7 @@ from pipeline.measure import Comparison
 from pipeline.paths import ExecutionPath
 from pipeline.profile import QUANTITIES, Profile
 from pipeline.search import SearchProgress
+from pipeline.sensitivity import Sensitivity
 
 PLAIN_SECONDS = 5.0  # between lines where the output is not a terminal
 
@@ -157,6 +159,38 @@ def rescored_table(rescored: Rescored) -> Table:
     energy, latency = ("–" if value is None else f"{value:.3f}" for value in found)
     table.add_row("rank correlation", "", "", energy, "", "", latency, style="dim")
     return table
+
+
+def sensitivity_table(found: Sensitivity) -> Table:
+    """What single decisions lose and save, those that lose least for it first.
+
+    The bar is the loss for each per cent that is saved, against the dearest one shown.
+    """
+    cost = {"energy_mj": "energy", "latency_ms": "latency"}.get(found.cost, "MACs")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("decision", style="cyan", no_wrap=True)
+    columns = ("value", f"{found.metric} lost", f"{cost} saved", "lost per 1 % saved")
+    for title in columns:
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    ranked = found.ranked()
+    dearest = max((effect.price for effect in ranked), default=0.0)
+    for effect in ranked:
+        lost = f"{100 * effect.lost:+.2f} ± {100 * effect.lost_error:.2f}"
+        share = max(effect.price, 0.0) / dearest if dearest > 0 else 0.0
+        table.add_row(
+            effect.decision,
+            str(effect.value),
+            lost,
+            f"{100 * effect.saved:.2f} %",
+            f"{effect.price:+.3f}",
+            Text("█" * max(1, round(16 * share)), style=_warmth(share)),
+        )
+    return table
+
+
+def _warmth(share: float) -> str:
+    return "green" if share < 0.1 else "yellow" if share < 0.4 else "red"
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -15,6 +15,7 @@ from pipeline.jobs.retraining import (
     retrain_tracked,
 )
 from pipeline.jobs.searching import make_front, save_report, search_run
+from pipeline.jobs.sensitivity import sensitivity_run
 from pipeline.jobs.weights import prepare_weights
 from pipeline.jobs.worker import work_on
 
@@ -34,5 +35,6 @@ __all__ = [
     "retrain_tracked",
     "save_report",
     "search_run",
+    "sensitivity_run",
     "work_on",
 ]

@@ -13,11 +13,8 @@ from pipeline.racing import Floats, Racer, RacingSettings
 from pipeline.run import Run
 
 
-def search_evaluator(run: Run, model: ElasticModel) -> Evaluator | RecalibratingEvaluator | Racer:
-    """Scores paths of a run's search on validation.
-
-    Where paths have statistics of their own, each is scored alone on all images: they share no
-    steps, and to measure the statistics costs as much as a race would save.
+def full_evaluator(run: Run, model: ElasticModel) -> Evaluator | RecalibratingEvaluator:
+    """Scores paths of a run's space on all validation images, in a random order that is fixed.
 
     Args:
         run: whose recipe says how.
@@ -28,29 +25,43 @@ def search_evaluator(run: Run, model: ElasticModel) -> Evaluator | Recalibrating
         return plain
     from pipeline.data.mixing import Mixed  # imports torchvision, which takes seconds
 
-    recipe = run.recipe.search
-    data = replace(run.data, validation=Mixed(run.data.validation, seed=recipe.seed))
-    evaluator = Evaluator(
+    mixed = Mixed(run.data.validation, seed=run.recipe.search.seed)
+    return Evaluator(
         model,
-        data.loader("validation"),
+        replace(run.data, validation=mixed).loader("validation"),
         run.task,
         device=run.device,
         precision=run.precision,
         space=run.space,
         feature_bytes=run.recipe.accuracy.feature_mb * 2**20,
     )
-    if recipe.racing is None:
+
+
+def search_evaluator(run: Run, model: ElasticModel) -> Evaluator | RecalibratingEvaluator | Racer:
+    """Scores the candidates of a run's search.
+
+    Where paths have statistics of their own, each is scored alone on all images: they share no
+    steps, and to measure the statistics costs as much as a race would save.
+
+    Args:
+        run: whose recipe says how.
+        model: with the searched weights.
+    """
+    evaluator = full_evaluator(run, model)
+    racing = run.recipe.search.racing
+    if racing is None or not isinstance(evaluator, Evaluator):
         return evaluator
-
-    def cost_of(paths: Sequence[ExecutionPath]) -> Floats:
-        return np.asarray(run.table(paths)[recipe.cost], dtype=float)
-
     return Racer(
         evaluator,
-        cost_of,
+        lambda paths: path_costs(run, paths),
         settings=RacingSettings(
-            shares=recipe.racing.shares, confidence=recipe.racing.confidence, seed=recipe.seed
+            shares=racing.shares, confidence=racing.confidence, seed=run.recipe.search.seed
         ),
         spared=[run.space.full],
         folder=run.races_dir,
     )
+
+
+def path_costs(run: Run, paths: Sequence[ExecutionPath]) -> Floats:
+    """What the search minimises, for each path."""
+    return np.asarray(run.table(paths)[run.recipe.search.cost], dtype=float)

@@ -13,6 +13,7 @@ from pipeline.jobs.worker import open_evaluator, search_settings
 from pipeline.report import ReportRun, UnitCost, write_report
 from pipeline.run import Run, environment, trial_record
 from pipeline.search import SearchProgress, search
+from pipeline.sensitivity import Sensitivity
 from pipeline.storage import has_study
 from pipeline.tasks.task import Score
 from pipeline.tracking import NullTracking, Objective, Tracking
@@ -106,7 +107,15 @@ def save_report(run: Run, file: Path | None = None) -> None:
     """Writes the report of a run that has a front: to the run directory, or to another file."""
     front = run.front()
     versions = {k: str(v) for k, v in environment(run.device).items() if v is not None}
-    shown = ReportRun(run.directory.name, front, run.trials(), unit_costs(run, front), versions)
+    measured = run.sensitivity_file
+    shown = ReportRun(
+        run.directory.name,
+        front,
+        run.trials(),
+        unit_costs(run, front),
+        versions,
+        Sensitivity.load(measured) if measured.is_file() else None,
+    )
     write_report(file or run.report_file, [shown], title=run.recipe.name)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pipeline.elastic import ElasticModel
 from pipeline.errors import RunDirectoryError
 from pipeline.jobs.scoring import search_evaluator
+from pipeline.jobs.sensitivity import first_paths
 from pipeline.run import Run
 from pipeline.search import Evaluator, SearchSettings
 from pipeline.storage import open_storage
@@ -24,7 +25,7 @@ def search_settings(run: Run) -> SearchSettings:
         generation=recipe.generation,
         cost=recipe.cost,
         budgets=run.budgets,
-        paths=run.named_paths,
+        paths=first_paths(run),
     )
 
 

@@ -273,6 +273,11 @@ class Search(Section):
     latency_budget: Annotated[str | None, _budget("ms")] = Field(
         default=None, description="no path over it: share of the full path (70%) or amount (8ms)"
     )
+    start: Literal["spread", "sensitivity"] = Field(
+        default="spread",
+        description="sensitivity: try every decision alone first, and begin with a ladder of those "
+        "that lose least for what they save",
+    )
     racing: Racing | None = Field(
         default=Racing(),
         description="stop candidates that a path of no more cost clearly beats; null: score each "

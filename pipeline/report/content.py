@@ -20,6 +20,7 @@ from pipeline.front import (
     select,
 )
 from pipeline.paths import ExecutionPath, Value
+from pipeline.sensitivity import Sensitivity
 
 MOST_TRIALS = 4000
 """How many trials of a run are drawn, so that a browser stays quick; figures rest on all."""
@@ -49,6 +50,7 @@ class ReportRun:
         unit_costs: for any paths, by their id: the costs of their units in the order of the forward
             pass.
         versions: of the libraries, device, git hash … by name.
+        sensitivity: what each decision alone does, if that was measured.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ReportRun:
     trials: Sequence[TrialRecord] = ()
     unit_costs: Mapping[str, Sequence[UnitCost]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    sensitivity: Sensitivity | None = None
 
 
 def report_content(runs: Sequence[ReportRun], title: str) -> dict[str, Any]:
@@ -161,9 +164,35 @@ def _run_record(run: ReportRun, decisions: _Decisions) -> dict[str, Any]:
         },
         "history": _history(run),
         "units": units,
+        "sensitivity": _sensitivity_record(run.sensitivity),
         "recipe": _yaml(front.recipe),
         "versions": dict(run.versions),
     }
+
+
+def _sensitivity_record(found: Sensitivity | None) -> dict[str, Any] | None:
+    """A grid: a row for each part of the model, a column for each thing done to it.
+
+    ``stages.0.blocks.1.mlp_ratio`` at 0.5 stands in the row ``stages.0.blocks.1`` and the column
+    ``mlp_ratio 0.5``.
+    """
+    if found is None:
+        return None
+    cells = []
+    for effect in found.effects:
+        part, _, what = effect.decision.rpartition(".")
+        cells.append(
+            {
+                "row": part or "model",
+                "decision": effect.decision,
+                "what": what,
+                "value": effect.value,
+                "lost": effect.lost,
+                "error": effect.lost_error,
+                "saved": effect.saved,
+            }
+        )
+    return {"cost": found.cost, "accuracy": found.accuracy, "cells": cells}
 
 
 def _yaml(recipe: Mapping[str, Any]) -> str:

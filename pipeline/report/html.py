@@ -20,6 +20,7 @@ _SCRIPTS = (
     "table.js",
     "progress.js",
     "parallel.js",
+    "sensitivity.js",
     "main.js",
 )
 

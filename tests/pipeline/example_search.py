@@ -4,6 +4,7 @@ The accuracies come from a formula, so that tests need no training; nothing else
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from pipeline.front import Front, Point, Retrained, TrialRecord, select
 from pipeline.paths import Condition, Decision, ExecutionPath, SearchSpace
 from pipeline.report import ReportRun, UnitCost
+from pipeline.sensitivity import Sensitivity, measure_sensitivity
+from pipeline.tasks.task import Score
 
 EXITS = (1, 2, 4)
 IMAGES = 360
@@ -74,7 +77,22 @@ def example_run(
         front = front.updated(_retrain(front))
     everyone = (*front.points, front.full)
     units = {point.id: example_units(point.path, scale=scale) for point in everyone}
-    return ReportRun(name, front, records, units, {"torch": "2.11.0", "device": "CPU"})
+    versions = {"torch": "2.11.0", "device": "CPU"}
+    return ReportRun(name, front, records, units, versions, example_sensitivity())
+
+
+def example_sensitivity() -> Sensitivity:
+    """What each decision alone does, by the same formula as the trials' accuracies."""
+
+    def cost_of(paths: Sequence[ExecutionPath], name: Any = "energy_mj") -> np.ndarray:
+        return np.array([sum(unit.costs[name] for unit in example_units(p)) for p in paths])
+
+    def predict(paths: Sequence[ExecutionPath]) -> list[Score]:
+        macs = cost_of(paths, "macs")
+        return [Score(0.97 - 0.6 * math.exp(-m / 4e5), 0.004, IMAGES) for m in macs]
+
+    space = example_space()
+    return measure_sensitivity(space, cost_of, predict, metric="top-1", cost="energy_mj")
 
 
 def _samples(space: SearchSpace, rng: np.random.Generator, count: int) -> list[ExecutionPath]:

@@ -115,6 +115,20 @@ def test_unmeasured_unit_costs_are_left_out_not_zero(run: ReportRun) -> None:
     assert shown == {run.front.full.id: [{"unit": "stem", "macs": 3.0}]}
 
 
+def test_sensitivity_is_a_grid_of_parts_and_changes(
+    run: ReportRun, content: dict[str, Any]
+) -> None:
+    assert run.sensitivity is not None
+    shown = content["runs"][0]["sensitivity"]
+    assert shown["cost"] == "energy_mj"
+    assert len(shown["cells"]) == len(run.sensitivity.effects)
+    cell = next(c for c in shown["cells"] if c["decision"] == "blocks.2.heads" and c["value"] == 2)
+    assert (cell["row"], cell["what"]) == ("blocks.2", "heads")
+    assert {c["row"] for c in shown["cells"] if c["what"] == "exit"} == {"model"}
+    without = report_content([replace(run, sensitivity=None)], "Digits")
+    assert without["runs"][0]["sensitivity"] is None
+
+
 def test_refuses_what_cannot_be_shown_together(run: ReportRun) -> None:
     with pytest.raises(InvalidValueError, match="needs at least one run"):
         report_content([], "t")

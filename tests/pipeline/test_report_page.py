@@ -351,3 +351,19 @@ def test_a_front_without_points_opens(open_page: OpenPage, run: ReportRun) -> No
     page = open_page(ReportRun("empty", replace(run.front, points=())))
     assert compared(page) == [run.front.full.id] * 2
     assert page.is_hidden("#progress-card")
+
+
+def test_sensitivity_says_which_decisions_to_touch_first(page: Any, run: ReportRun) -> None:
+    assert run.sensitivity is not None
+    best = run.sensitivity.ranked()[0]
+    assert f"First to touch: {best.decision} = " in page.inner_text("#sensitivity-note")
+    cells = page.evaluate(
+        "document.querySelector('#sensitivity .plot').data[0].z.flat().filter((z) => z !== null)"
+    )
+    assert len(cells) == len(run.sensitivity.effects)
+
+
+def test_without_sensitivity_there_is_no_card_for_it(open_page: OpenPage, run: ReportRun) -> None:
+    page = open_page(replace(run, sensitivity=None))
+    assert page.is_hidden("#sensitivity-card")
+    page.close()

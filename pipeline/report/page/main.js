@@ -67,6 +67,7 @@ function renderAll() {
   renderCompare();
   renderProgress();
   renderParallel();
+  renderSensitivity();
   renderProvenance();
 }
 
