@@ -15,8 +15,9 @@ sleep, a suspended job) make a living worker seem dead.
 import os
 import socket
 import threading
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ from pipeline.storage import StudyStorage
 
 BEATS = 4  # in a lease
 PROPOSING = -1  # the right to propose, claimed as a trial is
+_OBSERVE_SECONDS = 1.0
 _ENTRY = "claim"
 _WORKER = "worker:"
 
@@ -71,8 +73,11 @@ class Claims:
         self._study_id = storage.optuna.get_study_id_from_name(name)
         self._entries: list[tuple[int, str]] = []  # trial id of an entry, its worker
         self._holders: dict[int, int] = {}  # trial number -> entry
+        self.done: set[int] = set()  # trials that are known to be finished
+        self.proposals = 0  # how often the right to propose was given back
         self._seen: dict[str, tuple[Any, int]] = {}  # worker -> its last sign, own count then
         self._left: set[str] = set()
+        self._observed, self._observed_s = -1, 0.0  # own count and time at the last look
         self._heart: Heart | None = None
 
     def join(self, worker: WorkerInfo) -> "Heart":
@@ -92,6 +97,8 @@ class Claims:
         entries = self._study.get_trials(deepcopy=False)
         for number, entry in enumerate(entries[len(self._entries) :], start=len(self._entries)):
             content = entry.user_attrs[_ENTRY]
+            self.done.update(content["done"])
+            self.proposals += content["free"]
             self._entries.append((entry._trial_id, content["worker"]))
             for trial, expected in content["trials"]:
                 if self._holders.get(trial) != expected:
@@ -102,8 +109,11 @@ class Claims:
                     self._holders[trial] = number
 
     def observe(self) -> None:
-        """Looks who lives."""
+        """Looks who lives, at most once a beat or second."""
         count = self._heart.count if self._heart else 0
+        if self._observed == count and time.monotonic() - self._observed_s < _OBSERVE_SECONDS:
+            return
+        self._observed, self._observed_s = count, time.monotonic()
         for name, sign in _signs(self._storage.optuna, self._study_id).items():
             if name not in self._seen or self._seen[name][0] != sign:
                 self._seen[name] = sign, count
@@ -144,7 +154,7 @@ class Claims:
         Args:
             trials: number -> the entry that holds it now, None if none does.
         """
-        trial_id = self._append(trials, free=False)
+        trial_id = self._append(trials)
         entry = next(
             number
             for number in range(len(self._entries) - 1, -1, -1)
@@ -153,13 +163,19 @@ class Claims:
         return [number for number in trials if self._holders.get(number) == entry]
 
     def release(self, trial: int) -> None:
-        """Gives back a trial that this worker holds."""
+        """Gives back the right to propose, or a trial that this worker holds."""
         self._append({trial: self._holders[trial]}, free=True)
 
-    def _append(self, trials: Mapping[int, int | None], *, free: bool) -> int:
+    def finish(self, trials: Sequence[int]) -> None:
+        """Tells others that trials have been recorded, so that they need not read them."""
+        self._append({}, done=trials)
+
+    def _append(
+        self, trials: Mapping[int, int | None], *, free: bool = False, done: Sequence[int] = ()
+    ) -> int:
         """Adds an entry; its trial id."""
         pairs = [[number, holder] for number, holder in trials.items()]
-        content = {"worker": self.me, "trials": pairs, "free": free}
+        content = {"worker": self.me, "trials": pairs, "free": free, "done": [*done]}
         template = create_trial(state=TrialState.FAIL, user_attrs={_ENTRY: content})
         trial_id = self._storage.optuna.create_new_trial(self._study_id, template_trial=template)
         self.refresh()

@@ -210,17 +210,20 @@ class Record:
             for number in numbers:
                 trial_id = self._ids[number]
                 with suppress(UpdateFinishedTrialError):  # whoever had it before was not dead
-                    if self.storage.optuna.get_trial(trial_id).state == TrialState.RUNNING:
-                        self.storage.optuna.set_trial_state_values(trial_id, TrialState.WAITING)
-                    self.storage.optuna.set_trial_state_values(trial_id, TrialState.RUNNING)
+                    set_state = self.storage.optuna.set_trial_state_values
+                    if not set_state(trial_id, TrialState.RUNNING):
+                        set_state(trial_id, TrialState.WAITING)
+                        set_state(trial_id, TrialState.RUNNING)
 
     def finish(self, outcomes: Mapping[int, Score | Stopped | Exception]) -> None:
-        """Records what trials came to, by number, in one durable write; the first outcome stays."""
+        """Records what trials came to, by number, in one durable write; the first outcome stays.
+
+        The arrays have it after :meth:`refresh`.
+        """
         with self.storage.batch():
             for number, outcome in outcomes.items():
                 with suppress(UpdateFinishedTrialError):
                     self._finish(number, outcome)
-        self.refresh()
 
     def read(self, numbers: Iterable[int]) -> tuple[Evaluated, ...]:
         """Trials by number."""

@@ -252,6 +252,7 @@ def _save(
     if not outcomes:
         return
     record.finish(outcomes)
+    record.refresh()
     if on_progress:
         on_progress(
             SearchProgress(

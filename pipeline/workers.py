@@ -138,16 +138,15 @@ class _Worker:
         self._raised = 0  # paths in a row
         self._seconds = (0.0, 0)  # of evaluations, and how many they were
         self._proposing_seconds = 0.0  # of the last proposal
+        self._read_at = -1  # how many proposals there were when the trials were read
         self._exhausted_at = -1  # the number of trials when nothing more could be proposed
 
     def run(self) -> int:
         """See :func:`work`."""
         pause, most = _PAUSES
         while not self._should_stop():
-            self._record.refresh()
-            self._claims.refresh()
-            self._claims.observe()
-            wanted = self._record.first(self._settings.trials)
+            self._look()
+            wanted = self._wanted()
             missing = self._record.missing(self._settings.trials)
             if not wanted and (missing <= 0 or self._exhausted_at == len(self._record)):
                 break
@@ -161,6 +160,22 @@ class _Worker:
                 time.sleep(pause)
                 pause = min(2 * pause, most)
         return self._evaluated
+
+    def _look(self) -> None:
+        """Reads what others did: the claims, and the trials themselves only if there are new ones.
+
+        A database reads each unfinished trial whole, which with many workers is most of its work.
+        """
+        self._claims.refresh()
+        self._claims.observe()
+        if self._claims.proposals != self._read_at:
+            self._read_at = self._claims.proposals
+            self._record.refresh()
+
+    def _wanted(self) -> list[int]:
+        """The trials that have not finished."""
+        first = self._record.first(self._settings.trials)
+        return [number for number in first if number not in self._claims.done]
 
     def _propose(self, wanted: Sequence[int]) -> bool:
         """Adds trials if few wait and no other worker is at it."""
@@ -214,9 +229,8 @@ class _Worker:
         """Claims a share of the trials that wait, of dead workers' first; their numbers."""
         record, claims = self._record, self._claims
         with record.storage.batch():
-            record.refresh()
             claims.refresh()
-            wanted = record.first(self._settings.trials)
+            wanted = self._wanted()
             mine = [number for number in wanted if claims.is_mine(number)]
             free = [number for number in wanted if claims.is_free(number)]
             # a small share, so that all end at about the same time (guided self-scheduling:
@@ -226,7 +240,13 @@ class _Worker:
                 # not the very first, which others try to get at this moment
                 near = free[: count * claims.living]
                 chosen = self._rng.choice(near, size=min(count, len(near)), replace=False)
-                mine += claims.claim({n: claims.holder(n) for n in sorted(chosen.tolist())})
+                before = {n: claims.holder(n) for n in sorted(chosen.tolist())}
+                mine += claims.claim(before)
+                if any(entry is not None for entry in before.values()):
+                    # a dead worker may have recorded them before it died
+                    finished = record.refresh()
+                    mine = [number for number in mine if number in record.unfinished]
+                    claims.finish(finished)
             record.claim(mine)
         return mine
 
@@ -252,6 +272,7 @@ class _Worker:
         self._claims.refresh()
         kept = {n: outcome for n, outcome in outcomes.items() if self._claims.is_mine(n)}
         self._record.finish(kept)
+        self._claims.finish([*kept])
         self._evaluated += len(kept)
 
     def _outcomes(
@@ -305,7 +326,7 @@ def watch(
     *,
     on_progress: Callable[[SearchProgress], None] | None,
     is_alive: Callable[[], bool],
-    seconds: float = 0.5,
+    seconds: float = 1.0,
 ) -> None:
     """Follows a shared search until it has so many finished trials, or nobody works on it.
 
