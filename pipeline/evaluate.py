@@ -44,10 +44,12 @@ class Features:
 
     def through(self, steps: Sequence[Step], evaluator: "Evaluator") -> Iterator[tuple[State, Any]]:
         """Yields (state after the steps, targets) for each batch; runs only what isn't kept."""
-        yield from (kept for kept in tuple(self._kept))
+        position = 0
+        while position < len(self._kept):  # others may add to them in between
+            yield self._kept[position]
+            position += 1
         if self._is_whole:
             return
-        position = len(self._kept)
         for images, targets in islice(self._batches, position, None):
             state: State = images.to(evaluator.device, non_blocking=True)
             with evaluator.autocast():

@@ -215,6 +215,17 @@ def test_a_search_that_stops_early_loses_no_batch(model: ElasticModel) -> None:
     assert evaluate(paths) == plain
 
 
+def test_evaluations_side_by_side_see_every_batch(model: ElasticModel) -> None:
+    space = settled_space(model.space, 3)
+    paths = sampled(space, 2)
+    plain = Evaluator(model, batches(), Classification())(paths)
+    evaluate = Evaluator(model, batches(), Classification(), space=space, feature_bytes=1e9)
+    first, second = (evaluate.begin([path]) for path in paths)
+    for _ in range(3):
+        assert first.advance([0], batches=1) == second.advance([0], batches=1) == 1
+    assert [first.score(0), second.score(0)] == plain
+
+
 def test_paths_left_behind_keep_what_they_saw(model: ElasticModel) -> None:
     paths = sampled(model.space, 3)
     evaluation = Evaluator(model, batches(), Classification()).begin(paths)

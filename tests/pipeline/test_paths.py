@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import InvalidPathError, InvalidValueError
-from pipeline.paths import ABSENT, Condition, Decision, ExecutionPath, SearchSpace
+from pipeline.paths import (
+    ABSENT,
+    Condition,
+    Decision,
+    ExecutionPath,
+    SearchSpace,
+    match_values,
+)
 
 SPACE = SearchSpace(
     [
@@ -131,3 +138,10 @@ def test_a_restriction_must_name_values_that_the_decision_has() -> None:
         SPACE.restricted({"depth": (4,)})
     with pytest.raises(InvalidValueError, match="at least one"):
         SPACE.restricted({"depth": ()})
+
+
+def test_patterns_name_values_of_many_decisions() -> None:
+    found = match_values(SPACE, {"block.*": ("full",), "block.ratio": ("smallest", 0.5)})
+    assert found == {"block.run": (True,), "block.ratio": (0.25, 0.5)}
+    with pytest.raises(InvalidPathError, match=r"no decision matches 'blok\.\*'"):
+        match_values(SPACE, {"blok.*": ("full",)})

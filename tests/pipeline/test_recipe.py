@@ -146,8 +146,7 @@ def test_a_recipe_can_not_be_changed(write: Any) -> None:
 MISTAKES = [
     (
         "search: {trails: 20}",
-        "4: search.trails is not a field of search; legal: trials, seed, sampler, generation, "
-        "cost, energy_budget, latency_budget, racing; did you mean 'trials'?",
+        "4: search.trails is not a field of search; legal: trials, paths, seed, sampler, ",
     ),
     ("serach:\n  trials: 3", "4: serach is not a field of a recipe; legal: name, task, space, "),
     ("search:\n  seed: 1\n  trials: 0", "6: search.trials must be at least 1, but got 0"),
@@ -425,3 +424,30 @@ def test_a_search_names_paths_by_decisions_or_by_file(write: Any, tmp_path: Path
     assert recipe.search.paths == ({"depth": 2}, str(tmp_path / "net.json"))
     recipe.save(tmp_path / "resolved.yaml")
     assert load_recipe(tmp_path / "resolved.yaml").search == recipe.search
+
+
+def test_decisions_may_be_settled_by_name_or_pattern(write: Any) -> None:
+    space = "space: {name: vit, restrict: {'blocks.*.heads': full, exit: [1, 2]}}"
+    recipe = load_recipe(write(MINIMAL.replace("space: {name: vit}", space)))
+    assert recipe.space.restrict == {"blocks.*.heads": ("full",), "exit": (1, 2)}
+    assert Recipe.model_validate(recipe.dump()) == recipe
+
+
+def test_a_family_has_weights_by_name(write: Any) -> None:
+    text = MINIMAL + "weights: {b0: ./b0, b1: nvidia/mit-b1}"
+    recipe = load_recipe(write(text))
+    assert isinstance(recipe.weights, dict)
+    assert recipe.weights["b1"] == "nvidia/mit-b1"
+    assert Path(recipe.weights["b0"]).is_absolute() and recipe.weights["b0"].endswith("/b0")
+
+
+@pytest.mark.parametrize("racing", ["{shares: [0.5, 0.25]}", "{shares: [1.0]}"])
+def test_racing_compares_at_rising_shares(write: Any, racing: str) -> None:
+    assert "shares must rise and lie between 0 and 1" in mistake(
+        write(MINIMAL + f"search: {{racing: {racing}}}")
+    )
+
+
+def test_racing_can_be_switched_off(write: Any) -> None:
+    assert load_recipe(write(MINIMAL)).search.racing is not None
+    assert load_recipe(write(MINIMAL + "search: {racing: null}")).search.racing is None
