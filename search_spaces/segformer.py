@@ -30,11 +30,12 @@ from pipeline.elastic import (
     Unit,
 )
 from pipeline.errors import InvalidValueError, nearest
-from pipeline.paths import Condition, Decision, Value
+from pipeline.paths import Condition, Decision
 from search_spaces.pretrained import PretrainedSpace, own_state
-from search_spaces.segformer_decoder import Decoder
+from search_spaces.segformer_decoder import FORMS, GATHERED, Decoder
 from search_spaces.widths import (
     channels,
+    decoder_forms,
     expanded,
     fractions,
     head_counts,
@@ -62,10 +63,11 @@ class SegformerSpace(PretrainedSpace):
     - ``stages.S.blocks.B.heads``: attention heads kept, with their queries, keys and values;
     - ``stages.S.blocks.B.mlp_ratio``: share of the Mix-FFN's hidden channels kept, with their
       depthwise filters;
-    - ``decoder.form``: ``as_published``, or ``merged``: the same function with the linear maps of
-      each branch multiplied out and applied before upsampling;
+    - ``decoder.form``: ``as_published``, or the same function with the linear maps of each branch
+      multiplied out: ``merged``, applied before upsampling, or ``gathered``, applied to all
+      features together after they are upsampled;
     - ``decoder.branches.I.keep``: share of its channels that a branch brings to the fuse
-      convolution, where the form is as published (merged, they are multiplied out);
+      convolution, where the form is as published (otherwise they are multiplied out);
     - ``decoder.width``: share of the fuse convolution's output channels.
 
     Args:
@@ -81,7 +83,8 @@ class SegformerSpace(PretrainedSpace):
         mlp_ratios: shares, in (0, 1], of the hidden channels that a Mix-FFN may keep.
         keep_ratios: values of ``decoder.branches.I.keep``, in (0, 1].
         width_ratios: values of ``decoder.width``, in (0, 1].
-        forms: values of ``decoder.form``; ``as_published`` must be among them.
+        forms: values of ``decoder.form``; ``as_published`` must be among them. ``gathered`` is left
+            out where the features have more channels than the branches.
 
     Raises:
         InvalidValueError: an option outside its range.
@@ -102,14 +105,20 @@ class SegformerSpace(PretrainedSpace):
         mlp_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
         keep_ratios: Sequence[float] = (0.125, 0.25, 0.5, 1.0),
         width_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
-        forms: Sequence[str] = ("merged", "as_published"),
+        forms: Sequence[str] = FORMS,
     ) -> None:
         self.config = _config(variant, arguments or {}, num_classes)
         self.mlp_ratios = fractions("mlp_ratios", mlp_ratios)
         self.head_ratios = fractions("head_ratios", head_ratios)
         self.keep_ratios = fractions("keep_ratios", keep_ratios)
         self.width_ratios = fractions("width_ratios", width_ratios)
-        self.forms = _forms(forms)
+        self.forms = decoder_forms(forms, FORMS)
+        if (
+            sum(self.config.hidden_sizes)
+            >= len(self.config.depths) * self.config.decoder_hidden_size
+        ):
+            # more than all branches bring: gathering would cost more than the published form
+            self.forms = tuple(form for form in self.forms if form != GATHERED)
         self.blocks = [
             f"stages.{s}.blocks.{b}"
             for s, depth in enumerate(self.config.depths)
@@ -382,13 +391,3 @@ def _config(variant: str | None, arguments: Mapping[str, Any], num_classes: int)
     if not config.reshape_last_stage:
         raise InvalidValueError("a SegFormer's reshape_last_stage must be true, but got false")
     return config
-
-
-def _forms(forms: Sequence[str]) -> tuple[Value, ...]:
-    legal = ("merged", "as_published")  # from cheapest to fullest
-    for form in forms:
-        if form not in legal:
-            raise InvalidValueError(f"there is no decoder form {form!r}; {nearest(form, legal)}")
-    if "as_published" not in forms:
-        raise InvalidValueError(f"forms must include as_published, but got {list(forms)}")
-    return tuple(form for form in legal if form in forms)

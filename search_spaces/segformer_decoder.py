@@ -8,7 +8,9 @@ convolution commutes with bilinear upsampling (its weights sum to one, so that b
     fuse(concat(up(W_i x_i + b_i))) = sum_i up(F_i W_i x_i) + sum_i F_i b_i
 
 with F_i the fuse convolution's columns for branch i. ``merged`` runs the right-hand side, batch
-norm folded in.
+norm folded in. ``gathered`` upsamples the features themselves, which have fewer channels in small
+models, and applies all F_i W_i at once to their concatenation: more multiply-accumulates, but no
+sums of whole feature maps, which cost traffic.
 """
 
 import copy
@@ -33,6 +35,8 @@ from pipeline.elastic import (
 )
 from pipeline.layers import absorb_bias
 from search_spaces.widths import channels, permute_pair
+
+MERGED, GATHERED, AS_PUBLISHED = FORMS = ("merged", "gathered", "as_published")
 
 
 class Decoder(Unit):
@@ -61,13 +65,15 @@ class Decoder(Unit):
         names = [f"{self.name}.branches.{i}.keep" for i in reversed(range(self.branches))]
         return tuple(channels(self.branch_width, choice[name]) for name in names)
 
-    def _is_merged(self, choice: Choice) -> bool:
-        return choice.get(f"{self.name}.form") == "merged"
+    def _form(self, choice: Choice) -> str:
+        return str(choice.get(f"{self.name}.form", AS_PUBLISHED))
 
     def forward(self, state: State, choice: Choice) -> State:
-        width, head = self._width(choice), self.head
-        if self._is_merged(choice):
+        width, head, form = self._width(choice), self.head, self._form(choice)
+        if form == MERGED:
             fused = self._merged(state, width)
+        elif form == GATHERED:
+            fused = self._gathered(state, width)
         else:
             fused = head.batch_norm(self._fused(state, self._kept(choice), width))
         return head.classifier(head.dropout(head.activation(fused)))
@@ -89,6 +95,13 @@ class Decoder(Unit):
             [F.conv2d(x, w[..., None, None]) for x, w in zip(features[:-1], weights, strict=False)]
             + [F.conv2d(features[-1], weights[-1][..., None, None], bias)]
         )
+        return self.head.batch_norm(fused) if self.training else fused  # type: ignore[no-any-return]
+
+    def _gathered(self, features: tuple[Tensor, ...], width: int) -> Tensor:
+        """The batch norm's output (B, width, Y_0, X_0), one linear map of all features."""
+        *weights, bias = self._merged_operands(width)
+        weight = torch.cat(weights, dim=1)[..., None, None]
+        fused = F.conv2d(_gather(features), weight, bias)
         return self.head.batch_norm(fused) if self.training else fused  # type: ignore[no-any-return]
 
     def _merged_operands(self, width: int) -> tuple[Tensor, ...]:
@@ -130,8 +143,10 @@ class Decoder(Unit):
     def extract(self, choice: Choice) -> nn.Module:
         width, own = self._width(choice), self.head
         classifier = own.classifier.narrow(width, own.classifier.out_channels)
-        if self._is_merged(choice):
+        if self._form(choice) == MERGED:
             return MergedDecoder(self._merged_convolutions(width), own.dropout.p, classifier)
+        if self._form(choice) == GATHERED:
+            return GatheredDecoder(self._gathered_convolution(width), own.dropout.p, classifier)
         kept = self._kept(choice)
         head = copy.deepcopy(own)
         for branch, k in zip(head.linear_projections, kept[::-1], strict=True):
@@ -143,12 +158,20 @@ class Decoder(Unit):
         plain: nn.Module = head
         return plain
 
-    def _merged_convolutions(self, width: int) -> list[nn.Conv2d]:
+    def _folded_operands(self, width: int) -> tuple[Tensor, ...]:
         with torch.no_grad():
             if self.head.linear_fuse.weight.is_meta:
-                *weights, bias = self._merged_operands(width)
-            else:
-                *weights, bias = self._multiply(width, folded=True)
+                return self._merged_operands(width)
+            return self._multiply(width, folded=True)
+
+    def _gathered_convolution(self, width: int) -> nn.Conv2d:
+        *weights, bias = self._folded_operands(width)
+        weight = torch.cat(weights, dim=1)
+        conv = nn.Conv2d(weight.shape[1], width, 1, device="meta")
+        return fill(conv, weight=weight[..., None, None], bias=bias)
+
+    def _merged_convolutions(self, width: int) -> list[nn.Conv2d]:
+        *weights, bias = self._folded_operands(width)
         convolutions = []
         for i, weight in enumerate(weights):
             last = i == len(weights) - 1
@@ -208,6 +231,35 @@ class MergedDecoder(nn.Module):
         maps = [conv(x) for conv, x in zip(self.convolutions, features, strict=True)]
         logits: Tensor = self.classifier(self.dropout(self.activation(_sum_upsampled(maps))))
         return logits
+
+
+class GatheredDecoder(nn.Module):
+    """The decoder rewritten as one convolution of all features, batch norm folded in.
+
+    Args:
+        convolution: 1x1, from the channels of all features.
+        dropout: probability, in training.
+        classifier: 1x1 convolution to the classes.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, dropout: float, classifier: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.activation = nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = classifier
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Features (B, C_i, Y_i, X_i) -> logits (B, num_classes, Y_0, X_0)."""
+        fused = self.activation(self.convolution(_gather(features)))
+        logits: Tensor = self.classifier(self.dropout(fused))
+        return logits
+
+
+def _gather(features: Sequence[Tensor]) -> Tensor:
+    """All features (B, C_i, Y_i, X_i) at the size of the first, concatenated."""
+    size = features[0].shape[2:]
+    return torch.cat([features[0], *(_upsampled(x, size) for x in features[1:])], dim=1)
 
 
 def _sum_upsampled(maps: Sequence[Tensor]) -> Tensor:

@@ -82,3 +82,21 @@ def skippable_blocks(blocks: Sequence[str] | str, every: Sequence[str]) -> froze
         if block not in every:
             raise InvalidValueError(f"there is no block {block!r}; {nearest(block, every)}")
     return frozenset(blocks)
+
+
+def decoder_forms(forms: Sequence[str], legal: tuple[str, ...]) -> tuple[Value, ...]:
+    """The forms that a decoder may take, from cheapest to fullest.
+
+    Args:
+        forms: some of ``legal``.
+        legal: from cheapest to fullest; the last one is the published form.
+
+    Raises:
+        InvalidValueError: another form, or not the published one.
+    """
+    for form in forms:
+        if form not in legal:
+            raise InvalidValueError(f"there is no decoder form {form!r}; {nearest(form, legal)}")
+    if legal[-1] not in forms:
+        raise InvalidValueError(f"forms must include {legal[-1]}, but got {list(forms)}")
+    return tuple(form for form in legal if form in forms)

@@ -62,8 +62,9 @@ def test_b2_at_512_has_the_published_macs() -> None:
     assert total_macs(merged) == pytest.approx(23.7e9, rel=0.005)
 
 
+@pytest.mark.parametrize("form", ["merged", "gathered"])
 @torch.inference_mode()
-def test_merging_the_decoder_changes_nothing_but_rounding() -> None:
+def test_rewriting_the_decoder_changes_nothing_but_rounding(form: str) -> None:
     torch.manual_seed(0)
     space = small_space()
     model = space.build()
@@ -76,20 +77,21 @@ def test_merging_the_decoder_changes_nothing_but_rounding() -> None:
     expected = model(images)
     for width in (1.0, 0.5):
         published = space.canonical({"decoder.width": width})
-        merged = space.canonical({"decoder.form": "merged", "decoder.width": width})
+        rewritten = space.canonical({"decoder.form": form, "decoder.width": width})
         with model.active(published):
             expected = model(images)
-        with model.active(merged):
+        with model.active(rewritten):
             got = model(images)
         assert (got - expected).abs().max() / expected.abs().max() < 2e-6
 
 
-def test_merged_decoder_trains_the_published_weights() -> None:
+@pytest.mark.parametrize("form", ["merged", "gathered"])
+def test_a_rewritten_decoder_trains_the_published_weights(form: str) -> None:
     torch.manual_seed(0)
     space = small_space()
     model = space.build()
     images = torch.randn(2, *space.input_shape)
-    merged = space.canonical({"decoder.form": "merged"})
+    merged = space.canonical({"decoder.form": form})
     with model.active(merged):
         model.train()(images).square().mean().backward()
     head = model.chain[-1].head
