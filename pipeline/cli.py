@@ -226,35 +226,89 @@ def retrain(
     mode: Annotated[
         str | None, typer.Option(help="shared: one elastic model; separate: one model a path.")
     ] = None,
+    launch: Annotated[
+        str | None, typer.Option(help="local, or slurm: as jobs, by the recipe's section launch.")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return once jobs are submitted; `status` follows.")
+    ] = False,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Retrain selected paths, and measure them again."""
+    """Retrain selected paths, and measure them again. Typed again, it goes on from there."""
     from pipeline import jobs, terminal
     from pipeline.run import Run
     from pipeline.tracking import open_tracking
 
     out, err = terminal.consoles()
     opened = Run.open(run, device=device)
+    set_here = {"launch.where": launch} if launch is not None else {}
+    where = opened.recipe.with_overrides(set_here, options={"launch.where": "--launch"}).launch
     settings = opened.recipe.retrain
     chosen = mode or settings.mode
     planned = jobs.plan_retraining(opened, selection=select or settings.select, mode=chosen)
+    if where.where == "slurm":
+        found = jobs.launch_retraining(opened, planned)
+        if not detach:
+            err.print(f"Following the jobs; a Ctrl-C leaves them: paretopath status {run} --wait")
+            found = terminal.follow(err, lambda: jobs.statuses(opened, planned))
+        _finish_status(opened, found, as_json=as_json)
+        return
     results = []
     with terminal.quiet_libraries(), open_tracking(run, opened.recipe.tracking) as tracking:
         for i, job in enumerate(planned):
             title = f"retraining {job.name} ({i + 1} of {len(planned)})"
             with terminal.Progressing(err, title) as bar:
                 results += jobs.retrain_tracked(opened, job, tracking, on_epoch=bar.epoch)
-        found = jobs.collect(opened, chosen, results)
+        front = jobs.collect(opened, chosen, results)
         jobs.save_report(opened)
     for note in tracking.notes:
         err.print(note, highlight=False, soft_wrap=True)
-    points = [found[result.path.id] for result in results]
+    points = [front[result.path.id] for result in results]
     if as_json:
-        _print_json({"mode": chosen, **_front_json(found, points)})
+        _print_json({"mode": chosen, **_front_json(front, points)})
         return
-    out.print(terminal.front_table(found, points))
+    out.print(terminal.front_table(front, points))
     out.print(f"\nReport: {opened.report_file}")
+
+
+@app.command(epilog="Example: paretopath status runs/digits_vit --wait")
+def status(
+    run: RunDir,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow until every retraining has ended.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show how each retraining of a run is, and put what has finished onto the front."""
+    from pipeline import jobs, terminal
+    from pipeline.run import Run
+
+    _, err = terminal.consoles()
+    opened = Run.open(run, device="cpu")
+    found = jobs.statuses(opened)
+    if wait:
+        found = terminal.follow(err, lambda: jobs.statuses(opened))
+    _finish_status(opened, found, as_json=as_json)
+
+
+def _finish_status(run: Any, found: Sequence[Any], *, as_json: bool) -> None:
+    """Collects what has finished, shows it, and exits with 1 if something failed."""
+    from pipeline import jobs, terminal
+
+    out, _ = terminal.consoles()
+    if jobs.collect_finished(run, found):
+        jobs.save_report(run)
+    if as_json:
+        _print_json({"jobs": [one.to_json() for one in found]})
+    elif not found:
+        out.print("No retraining was begun with the present settings: paretopath retrain RUN")
+    else:
+        out.print(terminal.status_table(found))
+        if all(one.state == "done" for one in found):
+            out.print(f"\nOn the front: paretopath front {run.directory}; {run.report_file}")
+    if any(one.state == "failed" for one in found):
+        sys.exit(1)
 
 
 @app.command(epilog="Example: paretopath evaluate runs/digits_vit")

@@ -199,11 +199,16 @@ def requeue_this_job() -> bool:
 
     Returns whether SLURM agreed.
     """
-    array, element = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
-    # an element by its number: the id of one of them is also that of the whole array
-    identifier = f"{array}_{element}" if array else os.environ["SLURM_JOB_ID"]
-    done = _run("scontrol", "requeue", identifier)
+    done = _run("scontrol", "requeue", _this_job())
     return done is not None and done.returncode == 0
+
+
+def is_this_job_running() -> bool:
+    """Called inside a SLURM job: whether SLURM means it to go on: it was neither cancelled nor put
+    back into the queue.
+    """
+    code, _, _ = _ask_slurm([_this_job()]).get(_this_job(), ("", "", 0))
+    return code == "RUNNING"
 
 
 def last_line(text: str) -> str:
@@ -213,6 +218,13 @@ def last_line(text: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------ SLURM
+
+
+def _this_job() -> str:
+    """The id of the job that this process is part of."""
+    array, element = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    # an element by its number: the id of one of them is also that of the whole array
+    return f"{array}_{element}" if array else os.environ["SLURM_JOB_ID"]
 
 
 def _launch_slurm(calls: Sequence[Call], settings: Launch, folder: Path, name: str) -> list[Job]:

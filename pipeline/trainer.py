@@ -5,6 +5,7 @@ training goes on with the very next batch, the same random numbers and the same 
 an interrupted training ends with the weights of one that was not.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pipeline.interruption import Cause, Interrupted, Signals
 from pipeline.recipe import TrainSettings
 from pipeline.training_state import TrainingPoint, last_checkpoint, save_checkpoint
 
+_log = logging.getLogger(__name__)
 _RESUME = "paretopath"  # the key of a checkpoint that holds what is added to Lightning's
 _CAUSES: tuple[Cause | None, ...] = (None, "preemption", "time limit")
 
@@ -267,6 +269,10 @@ def fit(
     last = last_checkpoint(checkpoint_dir)
     if last is not None:
         loader.batch_sampler.start_at(last.point.epoch, last.point.batch)
+        _log.info(
+            "going on from %s, after %d epochs and %d of %d batches",
+            *(last.file.name, last.point.epoch, last.point.batch, len(loader)),
+        )
     module.train()
     with signals.kept() if signals else nullcontext():
         try:

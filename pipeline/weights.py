@@ -1,8 +1,10 @@
 """Weights on disk: read without running anything from them, written whole or not at all."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.checkpoints import known_checkpoints
 from pipeline.compensation import restore_compensations
 from pipeline.errors import CheckpointError, nearest
+from pipeline.files import write_atomically
 
 TENSOR_SUFFIXES = (".safetensors",)
 
@@ -19,11 +22,13 @@ def read_state(file: Path | str) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file, or of a PyTorch file read with ``weights_only=True``.
 
     Raises:
-        CheckpointError: no such file, truncated, or something other than tensors in it.
+        CheckpointError: no such file, truncated, something other than tensors in it, or not what
+            the description beside it describes.
     """
     file = Path(file)
     if not file.is_file():
         raise CheckpointError(f"there is no weights file {file}")
+    _check(file)
     try:
         if file.suffix in TENSOR_SUFFIXES:
             return safetensors.torch.load_file(file)  # type: ignore[no-any-return]
@@ -38,10 +43,48 @@ def read_state(file: Path | str) -> dict[str, Tensor]:
     return state
 
 
+def write_described(
+    file: Path | str, state: Mapping[str, Tensor], about: Mapping[str, Any]
+) -> None:
+    """Writes tensors as :func:`write_state` does, and beside them a JSON file that describes them.
+
+    Args:
+        file: ``weights.safetensors``; the description is ``weights.safetensors.json``.
+        state: the tensors.
+        about: plain values: the path, the recipe, versions. The file's SHA-256 joins them, by which
+            :func:`read_state` knows a file that was truncated or altered.
+    """
+    write_state(file, state)
+    content = {"sha256": sha256(file), **about}
+    write_atomically(_description(file), json.dumps(content, indent=1) + "\n")
+
+
+def _description(file: Path | str) -> Path:
+    return Path(f"{file}.json")
+
+
+def _check(file: Path) -> None:
+    """Refuses a file that is not the one that its description, if it has one, describes."""
+    try:
+        expected = json.loads(_description(file).read_text())["sha256"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{file} is refused: {_description(file).name} beside it can't be read"
+        ) from error
+    if sha256(file) != expected:
+        raise CheckpointError(
+            f"{file} is refused: it was truncated or altered, its SHA-256 is not the one in "
+            f"{_description(file).name}"
+        )
+
+
 def write_state(file: Path | str, state: Mapping[str, Tensor]) -> None:
     """Writes tensors as safetensors, to a temporary name that is then renamed."""
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
+    _description(file).unlink(missing_ok=True)  # of other weights
     temporary = file.with_name(file.name + ".tmp")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     safetensors.torch.save_file(tensors, temporary)

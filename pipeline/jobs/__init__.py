@@ -5,6 +5,7 @@ Lightning and torch-pruning are imported by the functions that need them: they t
 most commands don't.
 """
 
+from pipeline.jobs.cluster import RetrainStatus, collect_finished, launch_retraining, statuses
 from pipeline.jobs.evaluation import Rescored, evaluate_run, load_separate, measure_run, rescore
 from pipeline.jobs.retraining import (
     PathResult,
@@ -23,8 +24,11 @@ __all__ = [
     "PathResult",
     "Rescored",
     "RetrainJob",
+    "RetrainStatus",
     "collect",
+    "collect_finished",
     "evaluate_run",
+    "launch_retraining",
     "load_separate",
     "make_front",
     "measure_run",
@@ -36,5 +40,6 @@ __all__ = [
     "save_report",
     "search_run",
     "sensitivity_run",
+    "statuses",
     "work_on",
 ]

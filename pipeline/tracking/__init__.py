@@ -7,6 +7,7 @@ the process, :mod:`~pipeline.tracking.messages` what passes between them, and
 """
 
 from pipeline.tracking.client import WandbTracker, WandbTracking, open_tracking
+from pipeline.tracking.identity import forget_run
 from pipeline.tracking.messages import Objective, RunKind
 from pipeline.tracking.tracker import NullTracker, NullTracking, Tracker, Tracking
 
@@ -19,5 +20,6 @@ __all__ = [
     "Tracking",
     "WandbTracker",
     "WandbTracking",
+    "forget_run",
     "open_tracking",
 ]

@@ -38,15 +38,26 @@ PATIENCE_SHARE = 0.03
 """How long the end of a job waits for W&B: that share of its time, up to so many seconds. What
 takes longer goes on in the background."""
 
+LAST_WORDS_S = 12.0
+"""How long it may wait at least where nothing goes on in the background."""
+
 _QUEUED = 10_000
 _log = logging.getLogger(__name__)
 
 
-def open_tracking(run_dir: Path | str, settings: TrackingSettings) -> Tracking:
+def open_tracking(
+    run_dir: Path | str, settings: TrackingSettings, *, background: bool = True
+) -> Tracking:
     """The tracking that a recipe asks for, in a run directory.
 
     ``auto`` is online where a key is configured and the server answers, else offline. The variables
     WANDB_MODE, WANDB_BASE_URL and so on hold as W&B documents them.
+
+    Args:
+        run_dir: the run directory.
+        settings: of the recipe.
+        background: whether what W&B has not taken when the job ends may go on by itself. A
+            cluster ends all processes with the job, so there it is waited for a little longer.
     """
     mode = wanted_mode(settings.mode, os.environ)
     if mode == "disabled":
@@ -60,7 +71,7 @@ def open_tracking(run_dir: Path | str, settings: TrackingSettings) -> Tracking:
         group=settings.group or run_dir.name,
         tags=tuple(settings.tags),
     )
-    return WandbTracking(opening)
+    return WandbTracking(opening, least_s=0.0 if background else LAST_WORDS_S)
 
 
 class WandbTracker:
@@ -109,6 +120,7 @@ class WandbTracking:
         opening: what the process has to know.
         command: of the process; its own module by default.
         patience_s: how long :meth:`close` may wait; less after a short job.
+        least_s: what it may wait after any job.
     """
 
     def __init__(
@@ -117,9 +129,11 @@ class WandbTracking:
         *,
         command: Sequence[str] = (sys.executable, "-m", "pipeline.tracking.session"),
         patience_s: float = PATIENCE_S,
+        least_s: float = 0.0,
     ) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self._patience_s = patience_s
+        self._least_s = least_s
         self._folder = opening.run_dir / "wandb"
         self._begun = time.monotonic()
         self._queue: queue.Queue[Message] = queue.Queue(_QUEUED)
@@ -177,7 +191,7 @@ class WandbTracking:
         if self._off:
             return
         share = PATIENCE_SHARE * (time.monotonic() - self._begun)
-        if not self._done.wait(min(self._patience_s, share)):
+        if not self._done.wait(max(self._least_s, min(self._patience_s, share))):
             self._notes.append(f"W&B: still writing to {self._folder}, in the background")
 
     def wait(self, timeout_s: float) -> bool:

@@ -53,5 +53,10 @@ def save_identity(run_dir: Path, run: str, identity: Identity) -> None:
     write_atomically(_file(run_dir, run), json.dumps(asdict(identity)) + "\n")
 
 
+def forget_run(run_dir: Path, run: str) -> None:
+    """Forgets the identity of a run: the next of that name is another W&B run."""
+    _file(run_dir, run).unlink(missing_ok=True)
+
+
 def _file(run_dir: Path, run: str) -> Path:
     return run_dir / FOLDER / (re.sub(r"[^\w.-]", "-", run) + ".json")

@@ -42,6 +42,7 @@ from pipeline.tracking.messages import (
     Trials,
 )
 from pipeline.tracking.mode import answers, has_key
+from pipeline.tracking.offline import next_offline_step
 
 PROBE_S = 5.0  # for a server to say anything at all
 FINISH_S = 60.0  # for uploads after the last message
@@ -144,17 +145,31 @@ class Session:
             )
             wandb.teardown()  # its service still holds the run that could not begin
             handle = self._init(start, identity)
+        identity = Identity(identity.id, self._next_step(start, identity, handle))
         if self.mode == "offline":
             self.folders.append(Path(handle.dir).parent)
         else:
             self.notify("note", f"W&B: {handle.url}")
-            identity = Identity(identity.id, max(identity.next_step, int(handle.step)))
         _warm_up()
         archive = None
         if start.objective:
             handle.define_metric("*", step_metric="trial")
             archive = Archive((0.0, start.objective.full_cost))
         return _Run(handle, identity, start.objective, archive)
+
+    def _next_step(self, start: Start, identity: Identity, handle: Any) -> int:
+        """The first step that W&B has not: where a job was killed, less than it was told.
+
+        A search tells its steps from its trials, so what was told counts.
+        """
+        if self.mode == "online":
+            told = identity.next_step
+            resumed = handle.resumed and start.objective is None
+            return int(handle.step) if resumed else max(told, int(handle.step))
+        if start.objective is None:
+            found = next_offline_step(self.opening.run_dir, identity.id)
+            return identity.next_step if found is None else found
+        return identity.next_step
 
     def _resolve_mode(self, server: str) -> Literal["online", "offline"]:
         wanted = self.opening.mode
