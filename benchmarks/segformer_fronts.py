@@ -43,6 +43,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "compensate": {"space.restrict": AS_PUBLISHED},
     "rewrite": {},
 }
+REWRITTEN = ("merged", "gathered")
 ALLOWED_LOSSES = (0.0005, 0.014)  # of mIoU: as good as none, and the paper's
 RETRAINED_SHARES = (0.3, 0.22, 0.15)  # of the full path's energy, of the paths that are retrained
 SCRATCH_WIDTHS = {"half": (16, 32, 80, 128, 128), "quarter": (8, 16, 40, 64, 64)}
@@ -67,7 +68,7 @@ def searched(arguments: argparse.Namespace, way: str) -> Run:
     weights = str(Path(arguments.weights).absolute())
     overrides: dict[str, Any] = {"weights": weights, **WAYS[way]}
     if way == "rewrite":
-        overrides["search.paths"] = [{"decoder.form": "merged"}]
+        overrides["search.paths"] = [{"decoder.form": form} for form in REWRITTEN]
     run = start(arguments, way, overrides)
     if not run.front_file.is_file():
         print(f"{way}: calibration", flush=True)
@@ -106,12 +107,13 @@ def scratch(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
     }
     run = start(arguments, f"scratch-{name}", overrides, arguments=own)
     jobs.prepare_weights(run, on_epoch=lambda e: print(name, e.number, e.loss, flush=True))
-    paths = [run.space.full, run.space.canonical({"decoder.form": "merged"})]
+    forms = ("as_published", *REWRITTEN)
+    paths = [run.space.canonical({"decoder.form": form}) for form in forms]
     scores = run.evaluator(run.load_model(), "validation")(paths)
     costs = run.table(paths)
     return {
         form: {"accuracy": s.value, "accuracy_error": s.error, **costs.row(i)}  # type: ignore[union-attr]
-        for i, (form, s) in enumerate(zip(("as_published", "merged"), scores, strict=True))
+        for i, (form, s) in enumerate(zip(forms, scores, strict=True))
     }
 
 
@@ -153,11 +155,13 @@ def gather(arguments: argparse.Namespace, runs: Mapping[str, Run]) -> dict[str, 
     series: dict[str, list[dict[str, Any]]] = {
         way: [plain(point) for point in run.front().points] for way, run in runs.items()
     }
-    merged = runs["rewrite"].space.canonical({"decoder.form": "merged"})
-    trial = next(t for t in runs["rewrite"].trials() if t.path == merged)
+    space = runs["rewrite"].space
+    rewritten = {space.canonical({"decoder.form": form}): form for form in REWRITTEN}
     series["rewriting alone"] = [
-        {"id": merged.id, "accuracy": trial.accuracy, "accuracy_error": trial.accuracy_error}
-        | {name: float(trial.costs[name]) for name in ("energy_mj", "macs", "latency_ms")}
+        {"id": rewritten[t.path], "accuracy": t.accuracy, "accuracy_error": t.accuracy_error}
+        | {name: float(t.costs[name]) for name in ("energy_mj", "macs", "latency_ms")}
+        for t in runs["rewrite"].trials()
+        if t.path in rewritten
     ]
     everyone = {point.id: point for point in (*rewrite.points, rewrite.full)}.values()
     for mode in ("shared", "separate"):
@@ -255,7 +259,7 @@ def latencies(
     best = result["most_saved"][f"{100 * ALLOWED_LOSSES[-1]:g} points"]
     paths = {
         "as published": run.space.full,
-        "rewriting alone": run.space.canonical({"decoder.form": "merged"}),
+        **{form: run.space.canonical({"decoder.form": form}) for form in REWRITTEN},
     }
     for way in ("prune", "compensate", "rewrite", "retrain shared", "retrain separate"):
         if best.get(way):
