@@ -206,8 +206,11 @@ class _Array:
 
 
 def join_search(directory: str) -> int:
-    """A job of the array: works on a run directory; how many trials it evaluated."""
-    return work_on(Run.open(directory))
+    """A task of a job: works on a run directory; how many trials it evaluated."""
+    gpus = torch.cuda.device_count()
+    # tasks of a node may all see all of its GPUs
+    task = int(os.environ.get("SLURM_LOCALID", 0))
+    return work_on(Run.open(directory, device=f"cuda:{task % gpus}" if gpus else None))
 
 
 def share_of_machine(index: int, count: int, environment: Mapping[str, str]) -> dict[str, str]:
