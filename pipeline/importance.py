@@ -14,7 +14,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from pipeline.elastic import ChannelGroup, ElasticModel, State, Unit
+from pipeline.elastic import ChannelGroup, ElasticModel, ElasticSpace, State, Unit
 from pipeline.errors import InvalidValueError
 
 
@@ -87,6 +87,7 @@ class _Coupled:
 
 def _coupled_channels(model: ElasticModel) -> tuple[nn.Module, list[_Coupled]]:
     """A plain copy of the full path, and all groups with what they couple in it."""
+    assert isinstance(model.space, ElasticSpace)
     static, coupled = nn.Sequential(), []
     device = next(model.parameters()).device
     state: State = torch.zeros(1, *model.space.input_shape, device=device)

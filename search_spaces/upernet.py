@@ -37,6 +37,7 @@ from search_spaces.pretrained import PretrainedSpace, own_state
 from search_spaces.upernet_decoder import Decoder
 from search_spaces.widths import (
     channels,
+    decoder_forms,
     expanded,
     fractions,
     head_counts,
@@ -61,6 +62,8 @@ class UpernetSwinSpace(PretrainedSpace):
     - ``stages.S.blocks.B.run``: whether the block runs; a bypassed one is the identity;
     - ``stages.S.blocks.B.heads``: attention heads kept;
     - ``stages.S.blocks.B.mlp_ratio``: share of the MLP's hidden channels kept;
+    - ``decoder.form``: ``as_published``, or ``upsampled_late``: the same function with the FPN
+      bottleneck's products at each level's own size;
     - ``decoder.pool_width``: share of each pyramid pooling branch's channels;
     - ``decoder.lateral_width``: share of the channels that lateral maps and the pyramid's output
       have: they are summed up on the way down;
@@ -78,7 +81,8 @@ class UpernetSwinSpace(PretrainedSpace):
             ``stages.2.blocks.1``.
         head_ratios: shares, in (0, 1], of the attention heads that a block may keep; rounded up.
         mlp_ratios: shares, in (0, 1], of the hidden channels that an MLP may keep.
-        width_ratios: values, in (0, 1], of the decoder's decisions.
+        width_ratios: values, in (0, 1], of the decoder's widths.
+        forms: values of ``decoder.form``; ``as_published`` must be among them.
 
     Raises:
         InvalidValueError: an option outside its range.
@@ -100,11 +104,13 @@ class UpernetSwinSpace(PretrainedSpace):
         head_ratios: Sequence[float] = (0.5, 1.0),
         mlp_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
         width_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
+        forms: Sequence[str] = ("upsampled_late", "as_published"),
     ) -> None:
         self.config = _config(variant, arguments or {}, backbone or {}, num_classes)
         self.mlp_ratios = fractions("mlp_ratios", mlp_ratios)
         self.head_ratios = fractions("head_ratios", head_ratios)
         self.width_ratios = fractions("width_ratios", width_ratios)
+        self.forms = decoder_forms(forms, ("upsampled_late", "as_published"))
         swin = self.config.backbone_config
         self.blocks = [
             f"stages.{s}.blocks.{b}" for s, depth in enumerate(swin.depths) for b in range(depth)
@@ -140,7 +146,9 @@ class UpernetSwinSpace(PretrainedSpace):
     def _decoder_decisions(self) -> list[Decision]:
         levels = len(self.config.backbone_config.depths) - 1
         names = ["pool_width", "lateral_width", *(f"fpn.{i}.width" for i in range(levels)), "width"]
-        return [Decision(f"decoder.{name}", self.width_ratios) for name in names]
+        widths = [Decision(f"decoder.{name}", self.width_ratios) for name in names]
+        forms = [Decision("decoder.form", self.forms)] if len(self.forms) > 1 else []
+        return [*forms, *widths]
 
     def reference(self) -> UperNetForSemanticSegmentation:
         """The original model with new random weights, in evaluation mode.

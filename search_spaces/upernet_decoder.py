@@ -1,4 +1,14 @@
-"""UPerNet's decoder: pyramid pooling, lateral maps, the feature pyramid and its bottleneck."""
+"""UPerNet's decoder: pyramid pooling, lateral maps, the feature pyramid and its bottleneck.
+
+As published, every level of the pyramid is upsampled to the first one's size, and a 3x3 convolution
+reads all of them. A tap of it is a 1x1 convolution, which commutes with bilinear upsampling, and a
+shift:
+
+    conv(concat_i(up_i(x_i))) = sum_i sum_t shift_t(up_i(W_i,t x_i))
+
+``upsampled_late`` runs the right-hand side: products at each level's own size. Upsampling is
+separable, so taps of a row are summed up before the rows are upsampled.
+"""
 
 import copy
 from collections.abc import Sequence
@@ -99,11 +109,18 @@ class Decoder(Unit):
             for module, x, width in zip(head.fpn_convs, laterals, widths.levels, strict=False)
         ]
         outputs.append(laterals[-1])
-        size = outputs[0].shape[2:]
-        joined = torch.cat([outputs[0], *(_resized(x, size) for x in outputs[1:])], dim=1)
-        fused = _conv(head.fpn_bottleneck, joined, widths.out, (*widths.levels, widths.lateral))
+        kept = (*widths.levels, widths.lateral)
+        if self._is_late(choice):
+            last = head.fpn_bottleneck
+            weight, bias = last.conv.operands(kept, widths.out)
+            fused = last.activation(last.batch_norm(_convolved_late(outputs, weight, bias)))
+        else:
+            fused = _conv(head.fpn_bottleneck, _joined(outputs), widths.out, kept)
         logits = head.classifier(fused)
         return _resized(logits, [n * self.patch_size for n in logits.shape[2:]])
+
+    def _is_late(self, choice: Choice) -> bool:
+        return choice.get(f"{self.name}.form") == "upsampled_late"
 
     def _pyramid(self, x: Tensor, widths: Widths) -> Tensor:
         """The pyramid pooling module and its bottleneck: (B, C, Y, X) -> (B, lateral, Y, X)."""
@@ -129,6 +146,8 @@ class Decoder(Unit):
         kept = (*widths.levels, widths.lateral)
         _narrow(plain.fpn_bottleneck, own.fpn_bottleneck, kept, widths.out)
         plain.classifier = own.classifier.narrow(widths.out, own.classifier.out_channels)
+        if self._is_late(choice):
+            return LateDecoder(plain, self.patch_size)
         return PlainDecoder(plain, self.patch_size)
 
     def channel_groups(self) -> list[ChannelGroup]:
@@ -185,6 +204,75 @@ class PlainDecoder(nn.Module):
         """Feature maps (B, C_i, Y_i, X_i) -> logits (B, num_classes, Y, X)."""
         logits = self.head(features)
         return _resized(logits, [n * self.patch_size for n in logits.shape[2:]])
+
+
+class LateDecoder(nn.Module):
+    """The rewritten decoder around the modules of a transformers UPerNet head.
+
+    Args:
+        head: the head.
+        patch_size: pixels of the image to one of the first feature map, either way.
+    """
+
+    def __init__(self, head: UperNetHead, patch_size: int) -> None:
+        super().__init__()
+        self.head = head
+        self.patch_size = patch_size
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Feature maps (B, C_i, Y_i, X_i) -> logits (B, num_classes, Y, X)."""
+        head = self.head
+        laterals = [conv(x) for conv, x in zip(head.lateral_convs, features, strict=False)]
+        laterals.append(head.psp_forward(features))
+        for i in range(len(laterals) - 1, 0, -1):
+            laterals[i - 1] = laterals[i - 1] + _resized(laterals[i], laterals[i - 1].shape[2:])
+        outputs = [conv(x) for conv, x in zip(head.fpn_convs, laterals, strict=False)]
+        last = head.fpn_bottleneck
+        fused = _convolved_late([*outputs, laterals[-1]], last.conv.weight, last.conv.bias)
+        logits = head.classifier(last.activation(last.batch_norm(fused)))
+        return _resized(logits, [n * self.patch_size for n in logits.shape[2:]])
+
+
+def _joined(maps: Sequence[Tensor]) -> Tensor:
+    """Maps (B, C_i, Y_i, X_i) side by side at the first one's size."""
+    size = maps[0].shape[2:]
+    return torch.cat([maps[0], *(_resized(x, size) for x in maps[1:])], dim=1)
+
+
+def _convolved_late(maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution of :func:`_joined` maps, its products at each map's own size.
+
+    Args:
+        maps: (B, C_i, Y_i, X_i); the first is the largest.
+        weight: (K, sum of C_i, 3, 3), of a convolution padded by 1.
+        bias: (K,) or None.
+
+    Returns:
+        (B, K, Y_0, X_0).
+    """
+    size = maps[0].shape[2:]
+    parts = weight.split([x.shape[1] for x in maps], dim=1)
+    total = F.conv2d(maps[0], parts[0], bias, padding=1)
+    for x, w in zip(maps[1:], parts[1:], strict=True):
+        taps = F.conv2d(
+            x, w.permute(2, 3, 0, 1).reshape(-1, w.shape[1], 1, 1)
+        )  # (B, 9 K, Y_i, X_i)
+        wide = _resized(taps, (x.shape[2], size[1])).unflatten(1, (3, 3, -1))
+        rows = _three_taps(*wide.unbind(2), axis=0).flatten(1, 2)  # (B, 3 K, Y_i, X_0)
+        high = _resized(rows, size).unflatten(1, (3, -1))
+        total = total + _three_taps(*high.unbind(1), axis=1)
+    return total
+
+
+def _three_taps(before: Tensor, at: Tensor, after: Tensor, *, axis: int) -> Tensor:
+    """Each place's sum of the tap before it, at it and after it; nothing lies beyond the rim.
+
+    Args:
+        before, at, after: what each tap gives, of one shape.
+        axis: along which they lie, from the last one: 0 for columns, 1 for rows.
+    """
+    skipped = (0, 0) * axis
+    return at + F.pad(before, (*skipped, 1, -1)) + F.pad(after, (*skipped, -1, 1))
 
 
 def _conv(

@@ -48,6 +48,31 @@ def test_swin_t_at_512_has_the_published_macs() -> None:
     assert bottleneck.macs == pytest.approx(154.6e9, rel=0.001)
 
 
+def test_late_upsampling_takes_four_ninths_of_the_macs_away() -> None:
+    space = search_spaces.create("upernet_swin", variant="t", image_size=512, num_classes=150)
+    late = trace_layers(space, space.canonical({"decoder.form": "upsampled_late"}))
+    # the bottleneck's four levels have 1, 1/4, 1/16 and 1/64 of the first one's pixels
+    published = total_macs(trace_layers(space, space.full))
+    saved = 154.6e9 / 4 * (3 - 1 / 4 - 1 / 16 - 1 / 64)
+    assert published - total_macs(late) == pytest.approx(saved, rel=0.001)
+
+
+@pytest.mark.parametrize("size", [(40, 72), (32, 32), (36, 44)])
+@pytest.mark.parametrize("narrow", [False, True])
+@torch.inference_mode()
+def test_late_upsampling_is_the_same_function(size: tuple[int, int], narrow: bool) -> None:
+    torch.manual_seed(0)
+    space = small_space(image_size=size)
+    model = space.build()
+    images = torch.randn(2, *space.input_shape)
+    widths = {d.name: 0.5 for d in space.decisions if narrow and d.name.endswith("width")}
+    outputs = []
+    for form in ("as_published", "upsampled_late"):
+        with model.active({**widths, "decoder.form": form}):
+            outputs.append(model(images))
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-6)
+
+
 def test_full_path_extracts_to_a_model_that_saves(tmp_path: Path) -> None:
     torch.manual_seed(0)
     space = small_space()
