@@ -1,21 +1,20 @@
-"""An hour of 64 workers that share one PostgreSQL; evaluations sleep, and some workers die.
+"""Many workers that share one PostgreSQL; evaluations sleep, and some workers die.
 
-    OMP_NUM_THREADS=1 python benchmarks/search_scale.py --predictor FILE [--trials 3400] [--scale 3]
+    OMP_NUM_THREADS=1 python benchmarks/search_scale.py [--trials 3400] [--workers 64] [--scale 3]
 
-Each worker is a process that runs the product's own loop on ofa_resnet50 (accuracy: the published
-predictor's; cost: MACs). What is simulated is the time that an evaluation takes: it sleeps for a
+Each worker is a process that runs the product's own loop over 25 decisions, with accuracies and
+costs from formulas. What is simulated is the time that an evaluation takes: it sleeps for a
 log-normal time of median 60 s and sigma 0.5, divided by the scale; in 2 % of evaluations its
 process kills itself (SIGKILL) at a random moment of that sleep, and a new worker takes its place
 a minute later. The clock of everything else (database, leases, proposals) is not scaled, which
-makes it harder by that factor than an hour would be.
+makes it harder by that factor. 3400 trials of 64 workers are an hour.
 
-Checked: as many finished trials as asked for, all of different paths; none recorded twice, which a
-log of all evaluations shows; none evaluated twice but those whose worker died. Compared: the
-hypervolume of the front with that of a search alone with as many evaluations.
+Checked: as many finished trials as asked for, all of different paths; none ended twice, which a log
+of all evaluations shows; none begun twice but those whose worker died. Compared: the hypervolume of
+the front with that of searches alone with as many evaluations.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import signal
@@ -29,50 +28,48 @@ from typing import Any
 
 import numpy as np
 import optuna
-from environment import RESULTS, save
-from ofa_official import MacsAlone
-from search_ofa import BEST_KNOWN, Landscape
+from environment import save
 
 from pipeline.candidates import Problem
-from pipeline.cost import CostTable
 from pipeline.front import hypervolume
 from pipeline.paths import ExecutionPath
-from pipeline.predictor import PredictorEvaluator
-from pipeline.record import evaluated, load_study
+from pipeline.record import Evaluated, evaluated, load_study
 from pipeline.search import SearchSettings, search
 from pipeline.storage import open_storage
 from pipeline.tasks.task import Score
 from pipeline.workers import WorkerInfo, open_shared, work
 from tests.cluster.postgresql import PostgreSQL
+from tests.pipeline.analytic import FormulaEvaluator, FormulaPricer, analytic_space
 
 MEDIAN_S, SIGMA = 60.0, 0.5
 DYING = 0.02
 REPLACED_AFTER_S = 60.0
-WARM = 2000  # random paths
+SPACE = analytic_space(blocks=12)
+PRICER = FormulaPricer(SPACE)
+REFERENCE = (0.1, 60.0)  # accuracy and energy, of the hypervolume
+SEEDS = (0, 1, 2)  # of the searches alone
 LEASE_S = 30.0  # real seconds
 
-PROCESSES = multiprocessing.get_context("fork")  # the landscape is built once, before
+PROCESSES = multiprocessing.get_context("fork")  # everything is imported once, before
 
 
 class Simulated:
-    """The predictor's accuracies, at a simulated time, by a process that may die.
+    """The formula's accuracies, at a simulated time, by a process that may die.
 
     Args:
-        landscape: the space and its predictor.
         worker: its number.
         scale: simulated seconds a real one.
         log: gets a line when an evaluation begins, ends, or kills its process.
     """
 
-    def __init__(self, landscape: Landscape, worker: int, scale: float, log: Path) -> None:
-        self.predict = PredictorEvaluator(landscape.space, landscape.predictor)
+    def __init__(self, worker: int, scale: float, log: Path) -> None:
         self.rng = np.random.default_rng([7, worker])
         self.worker = worker
         self.scale = scale
         self.log = log
 
-    def __call__(self, paths: Sequence[ExecutionPath]) -> Iterator[Score]:
-        for path, score in zip(paths, self.predict(paths), strict=True):
+    def __call__(self, paths: Sequence[ExecutionPath]) -> Iterator[Score | Exception]:
+        for path, score in zip(paths, FormulaEvaluator(SPACE)(paths), strict=True):
             self.write("begin", path)
             seconds = MEDIAN_S * float(np.exp(SIGMA * self.rng.normal())) / self.scale
             if self.rng.random() < DYING:
@@ -90,72 +87,50 @@ class Simulated:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--predictor", type=Path, required=True)
     parser.add_argument("--trials", type=int, default=3400)
     parser.add_argument("--workers", type=int, default=64)
     parser.add_argument("--scale", type=float, default=3.0)
-    parser.add_argument("--only", choices=("alone", "shared"))
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    landscape = Landscape(arguments.predictor)
-    rng = np.random.default_rng(0)  # the units' forms are priced once, for all processes
-    landscape.table([landscape.space.sample(rng) for _ in range(WARM)])
-    settings = SearchSettings(trials=arguments.trials, seed=0, cost="macs")
-    file = RESULTS / "search_scale.json"
-    result = json.loads(file.read_text()) if file.is_file() else {}
-    result.pop("hardware", None)
-    if arguments.only != "shared":
-        result["alone"] = alone(landscape, settings)
-        print(result["alone"], flush=True)
-    if arguments.only != "alone":
-        begin = os.getloadavg()[0]
-        result["shared"] = shared(landscape, settings, arguments.workers, arguments.scale)
-        result["shared"]["load_of_the_machine"] = {"before": begin, "after": os.getloadavg()[0]}
-        print(result["shared"], flush=True)
-    save("search_scale", result)
+    settings = SearchSettings(trials=arguments.trials)
+    load = os.getloadavg()[0]
+    result = shared(settings, arguments.workers, arguments.scale)
+    result["load_of_the_machine"] = {"before": load, "after": os.getloadavg()[0]}
+    print(result, flush=True)
+    others = {str(seed): alone(arguments.trials, seed) for seed in SEEDS}
+    print(others, flush=True)
+    save("search_scale", {"shared": result, "alone_hypervolume_by_seed": others})
 
 
-def shares(accuracy: Sequence[float], mmacs: Sequence[float]) -> list[float]:
-    """Of the best-known hypervolumes."""
-    return [hypervolume(accuracy, mmacs, point) / best for point, best in BEST_KNOWN.items()]
+def volume(trials: Sequence[Evaluated]) -> float:
+    """The hypervolume of finished trials."""
+    scored = [(t.score.value, t.costs["energy_mj"]) for t in trials if t.score]
+    return hypervolume([value for value, _ in scored], [cost for _, cost in scored], REFERENCE)
 
 
-def alone(landscape: Landscape, settings: SearchSettings) -> dict[str, Any]:
-    """A search in one process, without sleeping."""
-    start = time.perf_counter()
-    table = CostTable(landscape.space, MacsAlone())
-    evaluator = PredictorEvaluator(landscape.space, landscape.predictor)
+def alone(trials: int, seed: int) -> float:
+    """The hypervolume of a search in one process, without sleeping."""
+    settings = SearchSettings(trials=trials, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        study = search(landscape.space, table, evaluator, settings, run_dir=folder)
-        trials = evaluated(study, landscape.space)
-    seconds = time.perf_counter() - start
-    accuracy = [trial.score.value for trial in trials if trial.score]
-    return {
-        "trials": len(trials),
-        "hypervolume_shares": shares(accuracy, [t.costs["macs"] / 1e6 for t in trials]),
-        "seconds": seconds,
-    }
+        study = search(SPACE, PRICER, FormulaEvaluator(SPACE), settings, run_dir=folder)
+        return volume(evaluated(study, SPACE))
 
 
-def shared(
-    landscape: Landscape, settings: SearchSettings, count: int, scale: float
-) -> dict[str, Any]:
-    """The simulated hour."""
+def shared(settings: SearchSettings, count: int, scale: float) -> dict[str, Any]:
+    """The simulated workers."""
     with PostgreSQL() as server, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # in a process of its own: those that are forked later must not share its connection
-        opening = PROCESSES.Process(target=begin, args=(landscape, settings, folder, server.url))
+        opening = PROCESSES.Process(target=begin, args=(settings, folder, server.url))
         opening.start()
         opening.join()
         start = time.time()
-        deaths = supervise(landscape, settings, folder, count, scale)
+        deaths = supervise(settings, folder, count, scale)
         seconds = time.time() - start
-        trials = evaluated(load_study(folder), landscape.space)
+        trials = evaluated(load_study(folder), SPACE)
         events = [line.split() for line in (folder / "log").read_text().splitlines()]
-    complete = [trial for trial in trials if trial.score]
     begun, ended = (Counter(e[2] for e in events if e[1] == kind) for kind in ("begin", "end"))
     died = {path for _, kind, path, _ in events if kind == "die"}
-    accuracy = [trial.score.value for trial in complete if trial.score]
     busy = sum(float(e[0]) * {"begin": -1, "end": 1, "die": 1}[e[1]] for e in events)
     return {
         "workers": count,
@@ -163,9 +138,8 @@ def shared(
         "simulated_minutes": seconds * scale / 60,
         "asked_for": settings.trials,
         "trials": len(trials),
-        "finished": len(complete),
+        "finished": sum(trial.score is not None for trial in trials),
         "distinct_paths": len({trial.path for trial in trials}),
-        "lost": sum(trial.score is None for trial in trials),
         "workers_killed": deaths,
         "evaluations_begun": sum(begun.values()),
         "evaluations_ended": sum(ended.values()),
@@ -174,23 +148,20 @@ def shared(
             times > 1 and path not in died for path, times in begun.items()
         ),
         "share_of_time_evaluating": busy / (count * seconds),
-        "hypervolume_shares": shares(accuracy, [t.costs["macs"] / 1e6 for t in complete]),
+        "hypervolume": volume(trials),
     }
 
 
-def begin(landscape: Landscape, settings: SearchSettings, folder: Path, url: str) -> None:
-    problem = Problem(landscape.space, landscape.table, settings.cost, settings.budgets)
-    open_shared(problem, settings, open_storage(folder, url))
+def begin(settings: SearchSettings, folder: Path, url: str) -> None:
+    open_shared(Problem(SPACE, PRICER, settings.cost), settings, open_storage(folder, url))
 
 
-def supervise(
-    landscape: Landscape, settings: SearchSettings, folder: Path, count: int, scale: float
-) -> int:
+def supervise(settings: SearchSettings, folder: Path, count: int, scale: float) -> int:
     """Runs workers, new ones in place of those that die, until one finds the search done."""
     (folder / "log").touch()
 
     def start(number: int) -> BaseProcess:
-        arguments = (landscape, settings, folder, number, scale)
+        arguments = (settings, folder, number, scale)
         process = PROCESSES.Process(target=run_worker, args=arguments)
         process.start()
         return process
@@ -222,14 +193,12 @@ def supervise(
     return deaths
 
 
-def run_worker(
-    landscape: Landscape, settings: SearchSettings, folder: Path, number: int, scale: float
-) -> None:
+def run_worker(settings: SearchSettings, folder: Path, number: int, scale: float) -> None:
     """A worker's process."""
-    evaluator = Simulated(landscape, number, scale, folder / "log")
+    evaluator = Simulated(number, scale, folder / "log")
     worker = WorkerInfo.here(f"worker-{number}")
-    space, table, storage = landscape.space, landscape.table, open_storage(folder)
-    work(space, table, evaluator, settings, storage, worker, lease_seconds=LEASE_S)
+    storage = open_storage(folder)
+    work(SPACE, PRICER, evaluator, settings, storage, worker, lease_seconds=LEASE_S)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ __all__ = ["WorkerInfo", "bury", "is_shared", "open_shared", "watch", "work"]
 
 LEASE_SECONDS = 60.0
 _PAUSES = (0.02, 1.0)  # seconds between looks at the study while there is nothing to do
+_LOOKS = 10.0  # a second, of all workers that have nothing to do together
 _PATIENCE = 3  # evaluations that raise in a row, before a worker takes itself for broken
 _MOST_AHEAD = 64  # paths that are proposed together because proposing is slow
 
@@ -143,7 +144,7 @@ class _Worker:
 
     def run(self) -> int:
         """See :func:`work`."""
-        pause, most = _PAUSES
+        pause = _PAUSES[0]
         while not self._should_stop():
             self._look()
             wanted = self._wanted()
@@ -158,7 +159,7 @@ class _Worker:
                 pause = _PAUSES[0]
             else:
                 time.sleep(pause)
-                pause = min(2 * pause, most)
+                pause = min(2 * pause, max(_PAUSES[1], self._claims.living / _LOOKS))
         return self._evaluated
 
     def _look(self) -> None:

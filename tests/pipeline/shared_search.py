@@ -12,6 +12,7 @@ from pathlib import Path
 from optuna.trial import TrialState
 
 from pipeline.candidates import Problem
+from pipeline.jobs.worker import new_name
 from pipeline.paths import ExecutionPath, SearchSpace
 from pipeline.record import Evaluated, evaluated, load_study
 from pipeline.search import SearchSettings
@@ -160,3 +161,8 @@ def finish(*processes: BaseProcess, seconds: float = 100.0) -> None:
     for process in processes:
         process.join(seconds)
         assert process.exitcode == 0
+
+
+def run_job(folder: str, settings: SearchSettings, seconds: float) -> None:
+    """A worker as a job of a cluster, which has a new name each time that it starts."""
+    run_worker(Path(folder), new_name(), settings, seconds)
