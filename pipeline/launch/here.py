@@ -56,7 +56,9 @@ def _is_alive(job: Job) -> bool:
     try:
         if (status / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
             return False
-        return b"submitit.core._submit" in (status / "cmdline").read_bytes()
+        arguments = (status / "cmdline").read_bytes()
+        # none for a moment, after the process has begun and before it has ended
+        return not arguments or b"submitit.core._submit" in arguments
     except OSError:
         pass
     if status.parent.joinpath("self").exists() or job.pid is None:

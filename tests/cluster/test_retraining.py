@@ -64,7 +64,8 @@ def wait_for(
     return found
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
 def test_four_jobs_of_two_tasks_end_whole_though_one_is_killed_and_one_requeued(
     slurm: Slurm, searched: Path, tmp_path: Path
 ) -> None:
@@ -146,7 +147,8 @@ def check_tracked(run: Run, paths: list[str]) -> None:
     assert list(parts.values()) == [list(range(1, EPOCHS + 1))] * len(paths)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
 def test_one_job_trains_paths_together_whose_steps_leave_weights_unused(
     slurm: Slurm, searched: Path, tmp_path: Path
 ) -> None:
