@@ -7,12 +7,21 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
+from pipeline import jobs
 from pipeline.candidates import Problem
 from pipeline.claims import PROPOSING, Claims
 from pipeline.databases import open_database
-from pipeline.errors import InvalidValueError, MissingExtraError, RunDirectoryError, StorageError
+from pipeline.errors import (
+    InvalidValueError,
+    MissingExtraError,
+    RecipeError,
+    RunDirectoryError,
+    StorageError,
+)
 from pipeline.jobs.sharing import share_of_machine
 from pipeline.proposer import History, ModelProposer
+from pipeline.recipe import load_recipe
+from pipeline.run import Run
 from pipeline.search import SearchProgress, SearchSettings
 from pipeline.storage import open_storage
 from pipeline.workers import WorkerInfo, watch
@@ -204,6 +213,28 @@ def test_a_driver_that_is_missing_names_its_extra(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'paretopath\[postgresql\]'"):
         open_database("postgresql://me@host/x")
+
+
+def test_a_recipe_holds_no_password(tiny_recipe: Path) -> None:
+    overrides = {"search.storage": "postgresql://me:secret@host/x"}
+    with pytest.raises(RecipeError, match=r"must not hold a password.*~/\.pgpass"):
+        load_recipe(tiny_recipe).with_overrides(overrides)
+
+
+@pytest.mark.slow
+def test_a_run_is_searched_by_processes_and_leaves_front_and_report(tiny_recipe: Path) -> None:
+    overrides = {"search.workers": 2, "search.trials": 30, "search.sampler": "random"}
+    recipe = load_recipe(tiny_recipe).with_overrides(overrides)
+    run = Run.start(tiny_recipe.parent / "run", recipe, device="cpu")
+    jobs.prepare_weights(run)
+    heard: list[SearchProgress] = []
+    front = jobs.search_run(run, on_progress=heard.append)
+    jobs.save_report(run)
+    assert len(run.trials()) == 30 == len({trial.path for trial in run.trials()})
+    assert [point.id for point in run.front().points] == [point.id for point in front.points]
+    assert run.report_file.is_file() and heard[-1].finished == 30
+    assert sum(len(progress.latest) for progress in heard) == 30
+    assert jobs.work_on(run) == 0  # a late one finds nothing to do
 
 
 def test_a_run_stays_with_its_storage(tmp_path: Path) -> None:
