@@ -5,18 +5,13 @@ Lightning and torch-pruning are imported by the functions that need them: they t
 most commands don't.
 """
 
-from pipeline.jobs.cluster import RetrainStatus, collect_finished, launch_retraining, statuses
+from pipeline.jobs.cluster import launch_retraining
 from pipeline.jobs.evaluation import Rescored, evaluate_run, load_separate, measure_run, rescore
-from pipeline.jobs.retraining import (
-    PathResult,
-    RetrainJob,
-    collect,
-    plan_retraining,
-    retrain,
-    retrain_tracked,
-)
+from pipeline.jobs.retrain_job import PathResult, RetrainJob, plan_retraining
+from pipeline.jobs.retraining import collect, retrain, retrain_tracked
 from pipeline.jobs.searching import make_front, save_report, search_run
 from pipeline.jobs.sensitivity import sensitivity_run
+from pipeline.jobs.status import RetrainStatus, collect_finished, statuses
 from pipeline.jobs.weights import prepare_weights
 from pipeline.jobs.worker import work_on
 

@@ -25,8 +25,10 @@ from pipeline.tracking import (
     WandbTracking,
     open_tracking,
 )
+from pipeline.tracking.identity import forget_run, load_identity, save_identity
 from pipeline.tracking.messages import Opening
 from pipeline.tracking.mode import answers, has_key, wanted_mode
+from pipeline.tracking.offline import next_offline_step
 from tests.pipeline.example_search import example_run
 from tests.pipeline.wandb_file import WandbRun, read_run, read_runs
 
@@ -222,6 +224,35 @@ def test_epochs_that_a_resumed_training_repeats_are_logged_once(tmp_path: Path) 
     assert first.id == second.id
     steps = [row["_step"] for row in (*first.history, *second.history)]
     assert steps == list(range(6))
+
+
+def test_epochs_that_a_killed_process_had_not_written_are_logged_by_the_next(
+    tmp_path: Path,
+) -> None:
+    for told, epochs in ((None, range(0, 3)), (5, range(0, 6))):
+        if told is not None:  # as if more had been told than W&B had on disk when it was killed
+            identity = load_identity(tmp_path, "separate-3f2a")
+            assert identity.next_step == next_offline_step(tmp_path, identity.id) == 3
+            save_identity(tmp_path, "separate-3f2a", replace(identity, next_step=told))
+        tracking = WandbTracking(opening_of(tmp_path))
+        tracker = tracking.start("retrain", "separate-3f2a", config={})
+        for epoch in epochs:
+            tracker.log({"loss": float(epoch)}, step=epoch)
+        tracking.close()
+        assert tracking.wait(WHOLE_S)
+        time.sleep(1)
+    first, second = read_runs(tmp_path)
+    assert first.id == second.id
+    steps = [row["_step"] for row in (*first.history, *second.history)]
+    assert steps == list(range(6))
+
+
+def test_a_run_that_is_forgotten_begins_as_another(tmp_path: Path) -> None:
+    first = load_identity(tmp_path, "separate-3f2a")
+    assert load_identity(tmp_path, "separate-3f2a") == first
+    forget_run(tmp_path, "separate-3f2a")
+    forget_run(tmp_path, "never-begun")
+    assert load_identity(tmp_path, "separate-3f2a").id != first.id
 
 
 # ---------------------------------------------------------------- online, offline, off
@@ -444,6 +475,7 @@ JOB = """
 import os, signal, sys, time
 from pathlib import Path
 from pipeline.tracking import WandbTracking
+from pipeline.tracking.identity import forget_run, load_identity, save_identity
 from pipeline.tracking.messages import Opening
 
 run_dir = Path(sys.argv[1])
