@@ -51,13 +51,17 @@ FIGURE = RESULTS / "segformer_fronts.svg"
 
 
 def start(
-    arguments: argparse.Namespace, name: str, overrides: Mapping[str, Any], **space: Any
+    arguments: argparse.Namespace,
+    name: str,
+    overrides: Mapping[str, Any],
+    *,
+    model: Mapping[str, Any] | None = None,
 ) -> Run:
-    """A run of the recipe in the work directory."""
+    """A run of the recipe in the work directory; ``model``: fields of its ``SegformerConfig``."""
     data = Path(arguments.data).absolute()
     files = {split: str(data / f"{split}.parquet") for split in ("train", "validation")}
     recipe = load_recipe(arguments.recipe)
-    options = {**recipe.space.options, **space}
+    options = {**recipe.space.options, "arguments": dict(model or {})}
     changed = {"data.data_files": files, "search.trials": arguments.trials, **overrides}
     recipe = recipe.with_overrides({"space.options": options, "tracking.mode": "disabled"})
     return Run.start(Path(arguments.work) / name, recipe.with_overrides(changed), device="cpu")
@@ -105,7 +109,7 @@ def scratch(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
         "train.epochs": arguments.scratch_epochs,
         "train.warmup_epochs": min(3.0, arguments.scratch_epochs),
     }
-    run = start(arguments, f"scratch-{name}", overrides, arguments=own)
+    run = start(arguments, f"scratch-{name}", overrides, model=own)
     jobs.prepare_weights(run, on_epoch=lambda e: print(name, e.number, e.loss, flush=True))
     forms = ("as_published", *REWRITTEN)
     paths = [run.space.canonical({"decoder.form": form}) for form in forms]
