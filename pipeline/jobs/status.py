@@ -138,7 +138,9 @@ def _status(
     asked = read_json(folder / "order.json") == job.order(run)
     progress = Progress.load(folder) if asked else None
     if finished(run, job) is not None:
-        restarts = state.restarts if state else 0
+        # SLURM forgets a job some minutes after its end
+        seen = len(progress.attempts) - 1 if progress and launched else 0
+        restarts = max(seen, state.restarts if state else 0)
         return RetrainStatus(job, "done", "", progress, launched, restarts)
     if launched is None or state is None:
         if progress is None or not progress.attempts:

@@ -110,7 +110,7 @@ def test_four_jobs_of_two_tasks_end_whole_though_one_is_killed_and_one_requeued(
     assert "killed by signal 9: back to the queue" in logs[0]
     # it went on in the middle of an epoch
     match = re.search(
-        r"going on from \d+\.ckpt, after (\d) epochs and (\d+) of 7\d batches", logs[1]
+        r"going on from \d+\.ckpt, after (\d) epochs and (\d+) of \d+ batches", logs[1]
     )
     assert match and int(match[1]) >= 2 and int(match[2]) > 0
 
