@@ -20,10 +20,11 @@ GRPC_PORT = 13000  # Optuna's own
 _WAIT_SECONDS = 60  # for a connection that another thread holds, or for SQLite's lock
 _ATTEMPTS = 3  # workers that start together on an empty database all try to make its tables
 _READY_SECONDS = 20  # for a gRPC proxy to answer
-# A worker keeps one connection, so that 64 of them fit into PostgreSQL's usual limit of 100; the
-# second is for Optuna's check of its tables. Dead connections are noticed by keepalives rather than
-# after two hours.
-_ONE = {"pool_size": 1, "max_overflow": 1, "pool_timeout": _WAIT_SECONDS}
+# Optuna's check of its tables takes a second connection while it has one. Then a worker has one,
+# which its threads share, so that 64 of them fit into PostgreSQL's usual limit of 100. The server
+# notices a dead one by keepalives rather than after two hours.
+_CHECK = {"pool_size": 1, "max_overflow": 1}
+_ONE = {"pool_size": 1, "max_overflow": 0, "pool_timeout": _WAIT_SECONDS}
 _KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 
@@ -86,9 +87,17 @@ def shown(url: str) -> str:
 
 
 def _postgresql(url: str) -> BaseStorage:
-    options: dict[str, Any] = {**_ONE, "pool_pre_ping": True, "connect_args": _KEEPALIVES}
+    options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": _KEEPALIVES}
     address = "postgresql+psycopg://" + url.partition("://")[2]
-    return get_storage(RDBStorage(address, options))  # type: ignore[arg-type]
+    return get_storage(_checked(address, options))  # type: ignore[arg-type]
+
+
+def _checked(url: str, options: dict[str, Any]) -> RDBStorage:
+    """A storage of one connection, its tables made and checked."""
+    RDBStorage(url, {**_CHECK, **options}).engine.dispose()
+    return RDBStorage(
+        url, {**_ONE, **options}, skip_compatibility_check=True, skip_table_creation=True
+    )
 
 
 def _sqlite(url: str) -> BaseStorage:
@@ -97,8 +106,7 @@ def _sqlite(url: str) -> BaseStorage:
     As Python's driver has it, a transaction reads before it locks, so two workers can both see a
     trial as waiting, and the second of two that both want to write fails at once.
     """
-    options = {**_ONE, "connect_args": {"timeout": _WAIT_SECONDS}}
-    storage = RDBStorage(url, options)
+    storage = _checked(url, {"connect_args": {"timeout": _WAIT_SECONDS}})
 
     @sqlalchemy.event.listens_for(storage.engine, "connect")
     def _no_implicit_begin(connection: Any, _: Any) -> None:
