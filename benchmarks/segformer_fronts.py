@@ -61,7 +61,7 @@ def start(
     data = Path(arguments.data).absolute()
     files = {split: str(data / f"{split}.parquet") for split in ("train", "validation")}
     recipe = load_recipe(arguments.recipe)
-    options = {**recipe.space.options, "arguments": dict(model or {})}
+    options = {**recipe.space.options, **({"arguments": dict(model)} if model else {})}
     changed = {"data.data_files": files, "search.trials": arguments.trials, **overrides}
     recipe = recipe.with_overrides({"space.options": options, "tracking.mode": "disabled"})
     return Run.start(Path(arguments.work) / name, recipe.with_overrides(changed), device="cpu")
