@@ -64,8 +64,8 @@ def retrain(
         for r in results
     ]
     content = {"order": job.order(run), "results": entries}
-    write_atomically(folder / "result.json", json.dumps(content))
     progress.ended("done").save(folder)
+    write_atomically(folder / "result.json", json.dumps(content))
     shutil.rmtree(folder / "training", ignore_errors=True)
     return results
 

@@ -110,6 +110,10 @@ class Slurm:
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
         return done.stdout
 
+    def queue(self) -> list[str]:
+        """The jobs that wait, run or end."""
+        return self.command("squeue", "--noheader", "--format=%i %T").split("\n")[:-1]
+
     def processes(self, job: str) -> list[int]:
         """The tasks' processes of a running job: those to kill when its node is to fail.
 

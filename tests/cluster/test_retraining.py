@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from pipeline.run import Run
 from tests.cluster.slurm import Slurm
 from tests.pipeline.wandb_file import read_runs
 
+T = TypeVar("T")
 EPOCHS = 5
 LAUNCH = {
     "where": "slurm",
@@ -52,13 +54,11 @@ def open_run(searched: Path, folder: Path) -> Run:
     return run
 
 
-def wait_for(
-    ask: Callable[[], list[RetrainStatus]], until: Callable[[list[RetrainStatus]], bool], s: float
-) -> list[RetrainStatus]:
+def wait_for(ask: Callable[[], T], until: Callable[[T], bool], s: float) -> T:
     deadline = time.monotonic() + s
     found = ask()
     while not until(found):
-        assert time.monotonic() < deadline, [one.to_json() for one in found]
+        assert time.monotonic() < deadline, found
         time.sleep(0.1)
         found = ask()
     return found
@@ -114,6 +114,8 @@ def test_four_jobs_of_two_tasks_end_whole_though_one_is_killed_and_one_requeued(
     )
     assert match and int(match[1]) >= 2 and int(match[2]) > 0
 
+    # a job ends some seconds after its result is there: when W&B has everything
+    wait_for(slurm.queue, lambda queue: not queue, 100)
     check_tracked(run, [job.paths[0].id for job in planned])
     assert jobs.collect_finished(run, ended)
     assert not jobs.collect_finished(run, ended)
