@@ -97,19 +97,29 @@ class AcceleratorModel(LayerCostModel):
             self._priced.update(zip([keys[i] for i in new], costs, strict=True))
         return np.stack([self._priced[key] for key in keys])[inverse.reshape(-1)]
 
-    def _price_nests(self, work: Workload) -> Floats:
-        """(n, columns) costs; NaN where no mapping fits."""
+    def _price_nests(self, work: Workload, *, evenly: bool = False) -> Floats:
+        """(n, columns) costs; NaN where no mapping fits.
+
+        Tiles that take what they can of inner memories may together be too much for one further out
+        that they share; layers that have no other mapping are mapped to even shares of it.
+        """
         variants = []
         for design in self.design.variants():
             unrolling = unroll(design, work)
             table = np.full((len(work.table), _COLUMNS), np.nan)
             for batch in schedules(work, unrolling, max_factors=self.max_factors, max_cells=CELLS):
                 rows = batch.rows
-                costs, fits = _evaluate(design, work.take(rows), unrolling.take(rows), batch)
+                costs, fits = _evaluate(
+                    design, work.take(rows), unrolling.take(rows), batch, evenly=evenly
+                )
                 table[rows] = self._best(costs, fits)
             variants.append(table)
         tables = np.stack(variants, axis=2).transpose(1, 0, 2)
-        return self._best(tables, ~np.isnan(tables[0]))
+        best = self._best(tables, ~np.isnan(tables[0]))
+        unfit = np.flatnonzero(np.isnan(best[:, 0]))
+        if len(unfit) and not evenly:
+            best[unfit] = self._price_nests(work.take(unfit), evenly=True)
+        return best
 
     def _best(self, costs: Floats, fits: Bools) -> Floats:
         """(n, columns) the best of p mappings.
@@ -144,15 +154,15 @@ def check_objective(objective: str) -> None:
 
 
 def _evaluate(
-    design: Hardware, work: Workload, unrolling: Unrolling, schedule: Schedules
+    design: Hardware, work: Workload, unrolling: Unrolling, schedule: Schedules, *, evenly: bool
 ) -> tuple[Floats, Bools]:
-    """Prices n layers in each of p orders.
+    """Prices n layers in each of p orders; ``evenly``: see :func:`allocate`.
 
     Returns:
         (columns, n, p) costs, and (n, p) whether the order can be run.
     """
     nests = Nests.build(design, work, unrolling, schedule)
-    allocation = allocate(design, nests)
+    allocation = allocate(design, nests, evenly=evenly)
     exact = {operand: follow(nests, allocation, operand, whole=False) for operand in OPERANDS}
     moved = [t for operand in OPERANDS for t in transfers(design, nests, operand, exact[operand])]
     spent = {level: np.zeros(len(nests.total)) for level in LEVELS}

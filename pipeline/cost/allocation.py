@@ -33,13 +33,19 @@ class Allocation:
     fits: Bools
 
 
-def allocate(hardware: Hardware, nests: Nests) -> Allocation:
-    """Fills the memories from the innermost outwards."""
+def allocate(hardware: Hardware, nests: Nests, *, evenly: bool = False) -> Allocation:
+    """Fills the memories from the innermost outwards.
+
+    Args:
+        hardware: the design.
+        nests: the orders.
+        evenly: tiles of inner memories leave room further out for as much of every other operand.
+    """
     count = nests.steps.shape[1]
     everything = np.full(count, nests.positions - 1)
     cut: dict[Operand, Ints] = {operand: np.zeros(count, dtype=np.intp) for operand in OPERANDS}
     ends: dict[Operand, list[Ints]] = {operand: [] for operand in OPERANDS}
-    sizes = {operand: _sizes(hardware, nests, operand) for operand in OPERANDS}
+    sizes = {operand: _sizes(hardware, nests, operand, evenly) for operand in OPERANDS}
     whole = {o: nests.elements(o, nests.exact[o][len(sizes[o])], everything) for o in OPERANDS}
     last_reduction = last_member(nests.irrelevant["O"])
     fits = np.ones(count, dtype=bool)
@@ -71,15 +77,20 @@ def allocate(hardware: Hardware, nests: Nests) -> Allocation:
     return Allocation(ends, tiles, fits)
 
 
-def _sizes(hardware: Hardware, nests: Nests, operand: Operand) -> list[Floats]:
+def _sizes(hardware: Hardware, nests: Nests, operand: Operand, evenly: bool) -> list[Floats]:
     """For each memory but the outermost, (f + 1, N) elements of a tile that ends at each position.
 
-    Infinite where the tiles of all instances together would not fit into a memory further out.
+    Infinite where the tiles of all instances together would not fit into a memory further out, or
+    into the operand's even share of it.
     """
     levels = hardware.levels(operand)[:-1]
     sizes = [nests.elements(operand, nests.exact[operand][m]) for m in range(len(levels))]
     for m in reversed(range(1, len(levels))):
-        beyond = sizes[m] * nests.bits > levels[m].size_bits
+        bits, room = nests.bits, float(levels[m].size_bits)
+        if evenly:
+            bits = nests.partial_bits if operand == "O" else nests.bits
+            room /= len(levels[m].operands) * (2 if levels[m].double_buffered else 1)
+        beyond = sizes[m] * bits > room
         sizes[m - 1] = np.where(beyond | np.isinf(sizes[m]), np.inf, sizes[m - 1])
     return sizes
 

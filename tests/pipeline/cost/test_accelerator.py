@@ -1,6 +1,7 @@
 """The analytic accelerator: its figures, its invariants and what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,11 @@ BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 LAYERS = [Layer.conv(**shape) for shape in GOLDEN["layers"]]
 DOUBLED = {"k": (2, 1, 1), "c": (1, 2, 1), "oy": (1, 1, 2), "k and c": (2, 2, 1)}
+
+
+def attention(queries: int, keys: int, channels: int, *, heads: int = 1) -> Layer:
+    """The product of queries and keys; keys and channels of all heads together."""
+    return Layer("matmul", k=keys, c=channels, oy=queries, iy=queries, groups=heads)
 
 
 def resnet50() -> list[Layer]:
@@ -164,6 +170,23 @@ def test_passes_cost_what_they_move() -> None:
 
 def test_no_layers_cost_nothing() -> None:
     assert create("accelerator", preset="magnet-16nm").price([]).energy_mj.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("preset", "layer"),
+    [  # inner memories could hold so much of each operand that the global buffer can't hold both
+        ("magnet-16nm", attention(660, 70, 32, heads=2)),
+        ("magnet-16nm", attention(1204, 51, 15)),
+        ("simba-like", attention(390, 472, 168, heads=8)),
+    ],
+)
+def test_operands_share_a_memory_that_their_largest_tiles_would_overfill(
+    preset: str, layer: Layer
+) -> None:
+    smaller = replace(layer, oy=layer.oy // 2, iy=layer.iy // 2)
+    costs = create("accelerator", preset=preset).price([layer, smaller])
+    for values in (costs.energy_mj, costs.latency_ms):
+        assert 1.2 < values[0] / values[1] < 2.6
 
 
 def test_a_layer_that_does_not_fit_is_named() -> None:
