@@ -120,8 +120,12 @@ def search(
     if as_json:
         _print_json({"run": str(directory), **_front_json(front, front.points)})
         return
-    out.print(terminal.front_table(front, front.points))
-    out.print(f"\n{len(front.points)} paths, hypervolume {front.hypervolume:.4f}.")
+    points = terminal.excerpt(front)
+    out.print(terminal.front_table(front, points))
+    rest = "" if len(points) == len(front.points) else f", of which {len(points)} are shown"
+    out.print(f"\n{len(front.points)} paths{rest}, hypervolume {front.hypervolume:.4f}.")
+    if rest:
+        out.print(f"All of them: paretopath front {directory}")
     out.print(f"Report: {run.report_file}")
     if resolved.data is not None:
         out.print(f"Next: paretopath retrain {directory} --select {resolved.retrain.select}")

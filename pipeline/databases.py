@@ -1,19 +1,24 @@
-"""Databases that hold a study: how each is opened so that many workers can share it."""
+"""Databases that hold a study: how each is opened so that many workers can share it.
+
+SQLAlchemy takes a second to import, and most searches have no database.
+"""
 
 import random
 import time
 import warnings
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import optuna
-import sqlalchemy
-from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage, get_storage
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.storages import BaseStorage, get_storage
 
 from pipeline.errors import InvalidValueError, MissingExtraError, StorageError, nearest
+
+if TYPE_CHECKING:
+    import sqlalchemy
+    from optuna.storages import RDBStorage
 
 SCHEMES = ("postgresql", "sqlite", "mysql", "grpc")
 GRPC_PORT = 13000  # Optuna's own
@@ -41,6 +46,8 @@ def open_database(url: str) -> BaseStorage:
         StorageError: the database can't be reached.
         MissingExtraError: its driver is not installed.
     """
+    from sqlalchemy.exc import SQLAlchemyError
+
     scheme = check_url(url)
     openers = {"grpc": _grpc, "sqlite": _sqlite, "postgresql": _postgresql}
     try:
@@ -92,8 +99,10 @@ def _postgresql(url: str) -> BaseStorage:
     return get_storage(_checked(address, options))  # type: ignore[arg-type]
 
 
-def _checked(url: str, options: dict[str, Any]) -> RDBStorage:
+def _checked(url: str, options: dict[str, Any]) -> "RDBStorage":
     """A storage of one connection, its tables made and checked."""
+    from optuna.storages import RDBStorage
+
     RDBStorage(url, {**_CHECK, **options}).engine.dispose()
     return RDBStorage(
         url, {**_ONE, **options}, skip_compatibility_check=True, skip_table_creation=True
@@ -106,14 +115,16 @@ def _sqlite(url: str) -> BaseStorage:
     As Python's driver has it, a transaction reads before it locks, so two workers can both see a
     trial as waiting, and the second of two that both want to write fails at once.
     """
+    from sqlalchemy import event
+
     storage = _checked(url, {"connect_args": {"timeout": _WAIT_SECONDS}})
 
-    @sqlalchemy.event.listens_for(storage.engine, "connect")
+    @event.listens_for(storage.engine, "connect")
     def _no_implicit_begin(connection: Any, _: Any) -> None:
         connection.isolation_level = None
 
-    @sqlalchemy.event.listens_for(storage.engine, "begin")
-    def _lock(connection: sqlalchemy.Connection) -> None:
+    @event.listens_for(storage.engine, "begin")
+    def _lock(connection: "sqlalchemy.Connection") -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     storage.engine.dispose()  # connections from before know none of this
@@ -122,6 +133,7 @@ def _sqlite(url: str) -> BaseStorage:
 
 def _grpc(url: str) -> BaseStorage:
     import_module("grpc")  # Optuna does it late, and its message names no extra
+    from optuna.storages import GrpcStorageProxy
 
     address = urlsplit(url)
     if not address.hostname:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from pipeline.errors import InvalidValueError
 from pipeline.evaluate import Evaluation, Evaluator
@@ -311,7 +311,7 @@ class Race:
         for key, rival in self._rivals.items():
             if key != path.id and rival.cost <= cost and lap.images in rival.laps:
                 others[key] = rival.laps[lap.images]
-        needed = float(student.ppf(self._racer.settings.confidence, lap.images - 1))
+        needed = float(stdtrit(lap.images - 1, self._racer.settings.confidence))
         best: tuple[float, str] | None = None
         for key, other in others.items():
             lead, error = other.ahead_of(lap, share)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.events import Epoch
-from pipeline.front import Front, Point
+from pipeline.front import Front, Point, select
 from pipeline.jobs import Rescored, RetrainStatus
 from pipeline.measure import Comparison
 from pipeline.paths import ExecutionPath
@@ -24,6 +24,7 @@ from pipeline.profile import QUANTITIES, Profile
 from pipeline.search import SearchProgress
 from pipeline.sensitivity import Sensitivity
 
+ROWS = 24  # of a front that was not asked for by itself
 PLAIN_SECONDS = 5.0  # between lines where the output is not a terminal
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
@@ -53,6 +54,11 @@ def percent(value: float | None, error: float | None = None) -> str:
     if value is None:
         return "–"
     return f"{100 * value:.1f}" + (f" ± {100 * error:.1f} %" if error is not None else " %")
+
+
+def excerpt(front: Front) -> Sequence[Point]:
+    """At most :data:`ROWS` points of a front, cheapest first: as many as a screen holds."""
+    return select(front, f"count={ROWS}") if len(front.points) > ROWS else front.points
 
 
 def front_table(front: Front, points: Sequence[Point]) -> Table:
@@ -282,6 +288,7 @@ class Progressing:
         self.console = console
         self.title = title
         self._shown = -PLAIN_SECONDS
+        self._line = ""
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
@@ -312,9 +319,11 @@ class Progressing:
         """Shows how far it is and the best so far."""
         if self._bar:
             self._bar.update(self._task, completed=done, total=total, best=best)
-        elif done >= total or time.monotonic() - self._shown >= PLAIN_SECONDS:
-            self._shown = time.monotonic()
-            line = f"{self.title}: {done}/{total} {best}"
+            return
+        line = f"{self.title}: {done}/{total} {best}".rstrip()
+        is_due = done >= total or time.monotonic() - self._shown >= PLAIN_SECONDS
+        if is_due and line != self._line:
+            self._shown, self._line = time.monotonic(), line
             self.console.print(line, highlight=False, soft_wrap=True)
 
     def search(self, progress: SearchProgress) -> None:

@@ -101,6 +101,7 @@ def test_front_writes_a_table_and_a_report(searched: Path, tmp_path: Path) -> No
     assert front.points[0].id in page.read_text()
 
 
+@pytest.mark.timeout(300)
 def test_a_search_killed_three_times_ends_with_every_trial_once(
     tiny_recipe: Path, searched: Path, tmp_path: Path
 ) -> None:

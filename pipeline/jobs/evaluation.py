@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 from torch import nn
 
 from pipeline.cost import CostModel, CostTable
@@ -17,7 +16,7 @@ from pipeline.elastic import ElasticModel
 from pipeline.errors import InvalidValueError, nearest
 from pipeline.front import Point, pareto_front, select
 from pipeline.jobs.training import SCORED, finite, score_split
-from pipeline.measure import Comparison, compare, measure_paths, predict
+from pipeline.measure import Comparison, compare, measure_paths, predict, rank_correlation
 from pipeline.paths import ExecutionPath
 from pipeline.run import Run
 from pipeline.weights import load_into
@@ -68,7 +67,7 @@ def measure_run(
         model, and MACs.
 
     Args:
-        run: with a front.
+        run: with a front; it may lack weights, on which latencies don't depend.
         selection: which paths, see :func:`pipeline.front.select`.
         batch_size: images at once; latencies are for one image.
         threads: of the CPU; torch's own number by default.
@@ -90,7 +89,7 @@ def measure_run(
     }
     predictions = predict(run.space, paths, models)
     measured = measure_paths(
-        run.load_model(),
+        run.load_model() if run.weights_file.is_file() else run.space.build(),
         paths,
         device=str(run.device),
         batch_size=batch_size,
@@ -187,7 +186,7 @@ def _rank_correlation(
     if len(known) < max(3, len(before)):
         return None
     pairs = np.array(known)
-    return float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
+    return rank_correlation(pairs[:, 0], pairs[:, 1])
 
 
 def _known(value: float) -> float | None:

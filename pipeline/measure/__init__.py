@@ -11,6 +11,7 @@ from pipeline.measure.comparison import (
     compare,
     draw,
     predict,
+    rank_correlation,
     write_html,
 )
 from pipeline.measure.measurement import Measurement, measure_paths
@@ -24,5 +25,6 @@ __all__ = [
     "draw",
     "measure_paths",
     "predict",
+    "rank_correlation",
     "write_html",
 ]

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from pipeline.cost.model import CostModel, Floats
 from pipeline.cost.table import CostTable
@@ -157,6 +156,13 @@ def compare(
     )
 
 
+def rank_correlation(ours: Floats, theirs: Floats) -> float:
+    """Spearman's, in [-1, 1]; NaN where one of them is constant."""
+    from scipy.stats import spearmanr  # takes a second to import
+
+    return float(spearmanr(ours, theirs).statistic)
+
+
 def _agreement(prediction: Prediction, measured: Floats) -> Agreement:
     predicted = np.array(prediction.values, dtype=np.float64)
     usable = np.isfinite(predicted) & (predicted > 0)
@@ -165,12 +171,11 @@ def _agreement(prediction: Prediction, measured: Floats) -> Agreement:
             f"prediction {prediction.name!r} must hold {len(measured)} finite values above 0, "
             f"but {usable.sum()} of its {len(predicted)} are such"
         )
-    ranks = [pd.Series(values).rank() for values in (predicted, measured)]
     ratio = predicted / measured
     scaled = np.abs(ratio / np.median(ratio) - 1)
     return Agreement(
         name=prediction.name,
-        spearman=float(ranks[0].corr(ranks[1])),
+        spearman=rank_correlation(predicted, measured),
         median_error=float(np.median(np.abs(ratio - 1))) if prediction.absolute else None,
         scaled_error=float(np.median(scaled)),
         worst_scaled_error=float(scaled.max()),

@@ -214,6 +214,12 @@ def test_a_front_is_priced_anew_on_this_device(run: Run) -> None:
     assert rescored.rank_correlations["latency_ms"] is not None
 
 
+def test_latency_is_measured_without_weights(run: Run) -> None:
+    run.weights_file.unlink()
+    comparison = jobs.measure_run(run, selection="count=2", rounds=2)
+    assert all(found.latency_ms > 0 for found in comparison.measurements)
+
+
 def test_paths_are_not_rescored_by_what_does_not_exist(run: Run) -> None:
     with pytest.raises(InvalidValueError, match=r"mapper or device, but got 'maper'.*'mapper'"):
         jobs.rescore(run, run.front().points, "maper")
