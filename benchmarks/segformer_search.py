@@ -10,7 +10,8 @@ reached it, as it is and with one part switched off at a time: proposals (NSGA-I
 racing, shared prefixes, features that are computed once. Compute is counted in MACs of the units
 that ran, image by image; wall time and this process's processor time are measured, with everything
 in them but the calibration that all have in common; with one thread (``OMP_NUM_THREADS=1``) the
-second is what the first would be on a machine that does nothing else. ``--problem decoder`` settles the encoder at its full width.
+second is what the first would be on a machine that does nothing else. ``--problem decoder``
+settles the encoder at its full width.
 
 FOLDER of weights: as ``save_pretrained`` leaves it. FOLDER of data: train.parquet and
 validation.parquet with the columns image and annotation. What has run is kept in DIR and not run
