@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from optuna.trial import TrialState
 
@@ -20,6 +21,7 @@ from pipeline.calibration import draw
 from pipeline.checkpoints import fetch_file
 from pipeline.cost import CostModel, CostTable
 from pipeline.cost import create as create_cost_model
+from pipeline.cost.table_file import load_table, save_table
 from pipeline.elastic import ElasticModel, ElasticSpace
 from pipeline.errors import InvalidPathError, InvalidValueError, RunDirectoryError
 from pipeline.evaluate import Batch, Evaluator
@@ -152,6 +154,11 @@ class Run:
         return folder / "statistics"
 
     @property
+    def costs_file(self) -> Path:
+        """What each form of a unit costs on the recipe's hardware."""
+        return self.directory / "costs.npz"
+
+    @property
     def sensitivity_file(self) -> Path:
         """What each decision alone does to accuracy and cost."""
         return self.directory / "sensitivity.json"
@@ -195,7 +202,19 @@ class Run:
                 hardware=hardware.hardware,
                 mapping=hardware.mapping,
             )
-        return CostTable(self.space, cost_model)
+        table = CostTable(self.space, cost_model)
+        load_table(table, self.costs_file)
+        return table
+
+    def save_table(self, *, sampled: int = 0) -> None:
+        """Keeps what is priced for other processes, and for a search that goes on.
+
+        Args:
+            sampled: so many random paths are priced first.
+        """
+        if sampled:
+            self.table.encoded(self.space.sample_encoded(np.random.default_rng(0), sampled))
+        save_table(self.table, self.costs_file)
 
     @cached_property
     def data(self) -> "DataSplits":

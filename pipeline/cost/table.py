@@ -143,6 +143,22 @@ class CostTable:
             for i, trace in enumerate(traces)
         ]
 
+    def rows(self) -> dict[str, tuple[Ints, Floats]]:
+        """For each unit, the keys of the forms that were priced, (n,), and their costs, (n, 5)."""
+        tables = self._tables.items()
+        known = {name: np.flatnonzero(table.known) for name, table in tables}
+        return {name: (keys, self._tables[name].costs[keys]) for name, keys in known.items()}
+
+    def add_rows(self, rows: Mapping[str, tuple[Ints, Floats]]) -> None:
+        """Adds rows of :meth:`rows` of another table of the same space and hardware.
+
+        Raises:
+            KeyError, IndexError, ValueError: they are of another space.
+        """
+        for name, (keys, costs) in rows.items():
+            self._tables[name].costs[keys] = costs
+            self._tables[name].known[keys] = True
+
     def _fill(self, matrix: IndexMatrix, located: list[tuple[_UnitTable, Ints, Ints]]) -> None:
         """Traces and prices each (unit, form) that the matrix holds and the tables do not."""
         pending: dict[tuple[str, int], UnitTrace] = {}

@@ -74,6 +74,7 @@ def search_run(
     if run.front_file.is_file():
         front = with_retrained(front, run.front())
     front.save(run.front_file)
+    run.save_table()
     files = [run.front_file, run.recipe_file]
     tracker.show(front, trials, unit_costs=unit_costs(run, front), files=files)
     tracker.finish()

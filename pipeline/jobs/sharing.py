@@ -26,6 +26,7 @@ from pipeline.storage import StudyStorage, exclusive, has_study, open_storage
 from pipeline.workers import bury, is_shared, open_shared, watch
 
 _COMMAND = (sys.executable, "-c", "from pipeline.cli import main; main()", "worker")
+SAMPLED = 256  # paths priced before workers start: most forms of most units
 _END_SECONDS = 30.0  # for workers to record what they have when they are asked to leave
 _ASK_SECONDS = 5.0  # between questions to SLURM
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -67,6 +68,7 @@ def share_search(
         count = min(run.recipe.search.workers, max(1, settings.trials - record.finished))
         if record.missing(settings.trials) <= 0 and not record.first(settings.trials):
             return
+        run.save_table(sampled=SAMPLED)
         started = _Array(run, count) if where == "slurm" else _Processes(run, count, storage)
         with started as workers:
             watch(
