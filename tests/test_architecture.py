@@ -36,7 +36,7 @@ LAYERS = [
     ["interruption", "training_state", "trainer", "retrain"],
     ["report", "tracking", "profile", "measure"],
     ["run"],
-    ["jobs", "runtime", "export", "launch"],
+    ["jobs", "runtime", "export", "launch", "publish"],
     ["terminal"],
     ["cli"],
 ]

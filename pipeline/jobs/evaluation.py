@@ -17,7 +17,7 @@ from pipeline.elastic import ElasticModel
 from pipeline.errors import InvalidValueError, nearest
 from pipeline.front import Point, pareto_front, select
 from pipeline.jobs.training import SCORED, finite, score_split
-from pipeline.measure import Comparison, compare, measure_paths, predict
+from pipeline.measure import Comparison, compare, measure_paths, predict, save_measurements
 from pipeline.paths import ExecutionPath
 from pipeline.run import Run
 from pipeline.weights import load_into
@@ -68,7 +68,7 @@ def measure_run(
         model, and MACs.
 
     Args:
-        run: with a front.
+        run: with a front; it gets ``measured.json``.
         selection: which paths, see :func:`pipeline.front.select`.
         batch_size: images at once; latencies are for one image.
         threads: of the CPU; torch's own number by default.
@@ -98,6 +98,7 @@ def measure_run(
         rounds=rounds,
         progress=on_turn,
     )
+    save_measurements(run.measured_file, device.hardware, measured)
     return compare(measured, predictions, hardware=device.hardware)
 
 

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.front import CostName, Front, TrialRecord
+from pipeline.measure import Measured
+from pipeline.profile import Row
 from pipeline.report import UnitCost
+from pipeline.sensitivity import Sensitivity
 from pipeline.tracking.mode import Mode
 
 RunKind = Literal["search", "retrain", "summary"]
@@ -96,6 +99,18 @@ class Show:
     front: Front
     trials: tuple[TrialRecord, ...]
     unit_costs: Mapping[str, Sequence[UnitCost]]
+    kind_costs: Mapping[str, Sequence[Row]]
+    sensitivity: Sensitivity | None
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class ShowOutcome:
+    """What came of a front: accuracies before and after retraining, and what was measured."""
+
+    run: str
+    front: Front
+    measured: Mapping[str, Measured]
     files: tuple[Path, ...]
 
 
@@ -114,5 +129,5 @@ class Close:
     failed: bool
 
 
-RunMessage = Start | Log | Trials | Summarize | Show | Finish
+RunMessage = Start | Log | Trials | Summarize | Show | ShowOutcome | Finish
 Message = Opening | RunMessage | Close
