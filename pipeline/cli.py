@@ -393,10 +393,15 @@ def publish(
     """Create a report in W&B over one search or several; typed again, it updates the same one."""
     from pipeline import publish, terminal
     from pipeline.run import Run
+    from pipeline.tracking import unsynced_runs
 
-    out, _ = terminal.consoles()
+    out, err = terminal.consoles()
     searches = [publish.published_search(Run.open(run, device="cpu")) for run in runs]
     report = publish.build_report(searches, title=title)
+    for run in runs:
+        if unsynced_runs(run):
+            note = f"Not in W&B yet, so not in the report: wandb sync {run}/wandb/offline-run-*"
+            err.print(note, highlight=False, soft_wrap=True)
     if dry_run:
         _print_json(publish.report_spec(report))
         return

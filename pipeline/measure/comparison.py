@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from pipeline.cost.model import CostModel, Floats
 from pipeline.cost.table import CostTable
@@ -158,6 +157,8 @@ def compare(
 
 
 def _agreement(prediction: Prediction, measured: Floats) -> Agreement:
+    import pandas as pd  # slow, and whoever tracks a job imports this module
+
     predicted = np.array(prediction.values, dtype=np.float64)
     usable = np.isfinite(predicted) & (predicted > 0)
     if predicted.shape != measured.shape or not usable.all():

@@ -73,15 +73,8 @@ def _introduction(reports: ModuleType, searches: Sequence[PublishedSearch]) -> l
 
 def _fronts(reports: ModuleType, searches: Sequence[PublishedSearch]) -> list[Any]:
     """Every front as a line, told apart by search and hardware."""
-    cost = searches[0].cost
     panels = [
-        reports.CustomChart(
-            query={"summaryTable": {"tableKey": "front_chart_table"}},
-            chart_name="wandb/line/v0",
-            chart_fields={"x": cost, "y": "accuracy", "stroke": "line"},
-            chart_strings={"title": f"{searches[0].metric} over {cost}, by search and hardware"},
-            layout=reports.Layout(w=24, h=12),
-        ),
+        _lines(reports, searches),
         reports.LinePlot(
             title="Hypervolume over evaluations",
             x="trial",
@@ -149,8 +142,9 @@ def _retrained(reports: ModuleType, searches: Sequence[PublishedSearch]) -> list
 def _summaries(reports: ModuleType, searches: Sequence[PublishedSearch]) -> list[Any]:
     """What came of each search's front."""
     panels = [
-        _media(reports, "outcome_figure", "Before and after, with what was measured", y=0),
-        reports.WeavePanelSummaryTable(table_name="paths", layout=reports.Layout(y=12, w=24, h=12)),
+        _lines(reports, searches),
+        _media(reports, "outcome_figure", "Before and after, with what was measured", y=12),
+        reports.WeavePanelSummaryTable(table_name="paths", layout=reports.Layout(y=24, w=24, h=12)),
     ]
     return [
         reports.H2("Before and after"),
@@ -180,6 +174,18 @@ def _search(reports: ModuleType, searches: Sequence[PublishedSearch]) -> list[An
         reports.H2("Searches"),
         reports.PanelGrid(runsets=_runsets(reports, searches, "search"), panels=panels),
     ]
+
+
+def _lines(reports: ModuleType, searches: Sequence[PublishedSearch]) -> Any:
+    """The lines of all fronts in one chart: W&B joins the tables of the runs."""
+    cost = searches[0].cost
+    return reports.CustomChart(
+        query={"summaryTable": {"tableKey": "front_chart_table"}},
+        chart_name="wandb/line/v0",
+        chart_fields={"x": cost, "y": "accuracy", "stroke": "line"},
+        chart_strings={"title": f"{searches[0].metric} over {cost}, by search and hardware"},
+        layout=reports.Layout(w=24, h=12),
+    )
 
 
 def _media(reports: ModuleType, key: str, title: str, *, y: int) -> Any:

@@ -11,6 +11,7 @@ from pipeline.tracking.charts import axis_name, plain_decisions
 from pipeline.tracking.client import WandbTracker, WandbTracking, open_tracking
 from pipeline.tracking.identity import forget_run
 from pipeline.tracking.messages import Objective, RunKind
+from pipeline.tracking.offline import unsynced_runs
 from pipeline.tracking.tracker import NullTracker, NullTracking, Tracker, Tracking
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "forget_run",
     "open_tracking",
     "plain_decisions",
+    "unsynced_runs",
 ]

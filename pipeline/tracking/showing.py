@@ -132,6 +132,7 @@ def _front_summary(front: Front) -> dict[str, Any]:
 def _outcome_summary(show: ShowOutcome) -> dict[str, Any]:
     """How much retraining brought, and what was measured."""
     front, full = show.front, show.front.cost_of(show.front.full)
+    measured = next(iter(show.measured.values()), None)
     after = [point for point in front.points if point.retrained_accuracy is not None]
     gains = [(point.retrained_accuracy or 0.0) - point.accuracy for point in after]
     best = [point.best_accuracy for point in front.points]
@@ -142,5 +143,5 @@ def _outcome_summary(show: ShowOutcome) -> dict[str, Any]:
         "best_gain": max(gains, default=None),
         "hypervolume_after": hypervolume(best, costs, front.reference) / full,
         "measured_paths": len(show.measured),
-        "measured_on": sorted({found.hardware for found in show.measured.values()}) or None,
+        "measured_on": measured.hardware if measured else None,
     }

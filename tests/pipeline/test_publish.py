@@ -4,6 +4,8 @@ import builtins
 import http.server
 import json
 import os
+import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli import main
 from pipeline.errors import InvalidValueError, MissingExtraError, PublishError, RunDirectoryError
 from pipeline.publish import (
     PublishedSearch,
@@ -121,6 +124,7 @@ class TestReport:
         assert kinds["Fronts by hardware"] == ["Vega2", lines, lines]
         scatter = "Scatter Plot"
         assert kinds["Retrained paths"] == [scatter, scatter, "Parallel Coordinates Plot", lines]
+        assert kinds["Before and after"] == ["Vega2", "Media Browser", "Weave"]
         assert "Weave" in kinds["Searches"]
 
     def test_what_was_not_done_has_no_panel(self) -> None:
@@ -301,3 +305,29 @@ def test_a_server_that_is_not_there_is_named(
     with pytest.raises(PublishError, match=f"W&B does not answer at {server.address}"):
         save_report(build_report([SEARCH]), [SEARCH])
     assert server.saved == []
+
+
+def test_offline_runs_that_were_not_uploaded_are_named(
+    searched: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("wandb_workspaces")
+    directory = tmp_path / "run"
+    shutil.copytree(searched, directory)
+    folder = directory / "wandb" / "offline-run-20261121_143811-osuwsaifze"
+    folder.mkdir(parents=True)
+    (folder / "run-osuwsaifze.wandb").touch()
+    monkeypatch.setattr(sys, "argv", ["paretopath", "publish", str(directory), "--dry-run"])
+
+    def publish() -> str:
+        with pytest.raises(SystemExit, match="0"):
+            main()
+        out, err = capsys.readouterr()
+        assert json.loads(out)["displayName"] == "Pareto fronts: run"
+        return err
+
+    assert f"wandb sync {directory}/wandb/offline-run-*" in publish()
+    (folder / "run-osuwsaifze.wandb.synced").touch()  # as `wandb sync` does
+    assert "wandb sync" not in publish()
