@@ -2,14 +2,19 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.errors import ParetopathError
+
+if TYPE_CHECKING:
+    from pipeline.run import Run
+    from pipeline.tracking import Tracking
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe: one YAML file.", show_default=False)]
 RunDir = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
@@ -87,7 +92,6 @@ def search(
     from pipeline import jobs, terminal
     from pipeline.recipe import load_recipe
     from pipeline.run import Run, default_directory, move_aside
-    from pipeline.tracking import open_tracking
 
     out, err = terminal.consoles()
     given = {
@@ -109,14 +113,12 @@ def search(
         if moved:
             err.print(f"The older run is now {moved}.")
     run = Run.start(directory, resolved, device=device)
-    with terminal.quiet_libraries(), open_tracking(directory, resolved.tracking) as tracking:
+    with terminal.quiet_libraries(), _tracking(run) as tracking:
         with terminal.Progressing(err, "training the base model") as bar:
             jobs.prepare_weights(run, on_epoch=bar.epoch)
         with terminal.Progressing(err, "search") as bar:
             front = jobs.search_run(run, on_progress=bar.search, tracking=tracking)
         jobs.save_report(run)
-    for note in tracking.notes:
-        err.print(note, highlight=False, soft_wrap=True)
     if as_json:
         _print_json({"run": str(directory), **_front_json(front, front.points)})
         return
@@ -210,9 +212,13 @@ def sensitivity(
 
     out, err = terminal.consoles()
     opened = Run.open(run, device=device)
-    if not opened.sensitivity_file.is_file():
+    is_new = not opened.sensitivity_file.is_file()
+    if is_new:
         err.print("Trying every decision alone …")
     found = jobs.sensitivity_run(opened)
+    if is_new and opened.front_file.is_file():
+        with _tracking(opened) as tracking:
+            jobs.track_sensitivity(opened, tracking)
     if html or opened.front_file.is_file():
         jobs.save_report(opened, html)
     if as_json:
@@ -242,7 +248,6 @@ def retrain(
     """Retrain selected paths, and measure them again. Typed again, it goes on from there."""
     from pipeline import jobs, terminal
     from pipeline.run import Run
-    from pipeline.tracking import open_tracking
 
     out, err = terminal.consoles()
     opened = Run.open(run, device=device)
@@ -259,15 +264,14 @@ def retrain(
         _finish_status(opened, found, as_json=as_json)
         return
     results = []
-    with terminal.quiet_libraries(), open_tracking(run, opened.recipe.tracking) as tracking:
+    with terminal.quiet_libraries(), _tracking(opened) as tracking:
         for i, job in enumerate(planned):
             title = f"retraining {job.name} ({i + 1} of {len(planned)})"
             with terminal.Progressing(err, title) as bar:
                 results += jobs.retrain_tracked(opened, job, tracking, on_epoch=bar.epoch)
         front = jobs.collect(opened, chosen, results)
+        jobs.track_outcome(opened, tracking)
         jobs.save_report(opened)
-    for note in tracking.notes:
-        err.print(note, highlight=False, soft_wrap=True)
     points = [front[result.path.id] for result in results]
     if as_json:
         _print_json({"mode": chosen, **_front_json(front, points)})
@@ -302,6 +306,8 @@ def _finish_status(run: Any, found: Sequence[Any], *, as_json: bool) -> None:
 
     out, _ = terminal.consoles()
     if jobs.collect_finished(run, found):
+        with _tracking(run) as tracking:
+            jobs.track_outcome(run, tracking)
         jobs.save_report(run)
     if as_json:
         _print_json({"jobs": [one.to_json() for one in found]})
@@ -364,6 +370,8 @@ def measure(
             rounds=rounds,
             on_turn=lambda done, total: bar.update(done, total, ""),
         )
+    with _tracking(opened) as tracking:
+        jobs.track_outcome(opened, tracking)
     if html:
         write_html(html, comparison)
     if as_json:
@@ -372,6 +380,40 @@ def measure(
     out.print(f"Measured on {comparison.hardware}, {batch_size} image(s) at once; for one image:")
     for table in terminal.measurement_tables(comparison):
         out.print(table)
+
+
+@app.command(epilog="Example: paretopath publish runs/magnet runs/eyeriss")
+def publish(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.", show_default=False)],
+    title: Annotated[str | None, typer.Option(help="The groups' names by default.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the report's specification; send nothing.")
+    ] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="Make another report; do not update the one of before.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Create a report in W&B over one search or several; typed again, it updates the same one."""
+    from pipeline import publish, terminal
+    from pipeline.run import Run
+    from pipeline.tracking import unsynced_runs
+
+    out, err = terminal.consoles()
+    searches = [publish.published_search(Run.open(run, device="cpu")) for run in runs]
+    report = publish.build_report(searches, title=title)
+    for run in runs:
+        if unsynced_runs(run):
+            note = f"Not in W&B yet, so not in the report: wandb sync {run}/wandb/offline-run-*"
+            err.print(note, highlight=False, soft_wrap=True)
+    if dry_run:
+        _print_json(publish.report_spec(report))
+        return
+    saved = publish.save_report(report, searches, new=new)
+    if as_json:
+        _print_json(asdict(saved))
+        return
+    out.print(f"Report: {saved.url}", soft_wrap=True)
 
 
 def _front_json(front: Any, points: Sequence[Any]) -> dict[str, Any]:
@@ -394,6 +436,18 @@ def _leave_when_terminated() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+@contextmanager
+def _tracking(run: "Run") -> "Iterator[Tracking]":
+    """Shows a run in W&B, as its recipe says; what that has to say comes last."""
+    from pipeline import terminal
+    from pipeline.tracking import open_tracking
+
+    with open_tracking(run.directory, run.recipe.tracking) as tracking:
+        yield tracking
+    for note in tracking.notes:
+        terminal.consoles()[1].print(note, highlight=False, soft_wrap=True)
 
 
 def _print_json(content: dict[str, Any]) -> None:

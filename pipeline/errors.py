@@ -44,6 +44,10 @@ class CheckpointError(ParetopathError, RuntimeError):
     """Weights that can't be trusted or don't fit the model."""
 
 
+class PublishError(ParetopathError, RuntimeError):
+    """A report that W&B does not take."""
+
+
 class LaunchError(ParetopathError, RuntimeError):
     """Jobs that a cluster does not take, or that ended without a result."""
 

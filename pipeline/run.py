@@ -164,6 +164,11 @@ class Run:
         return self.directory / "sensitivity.json"
 
     @property
+    def measured_file(self) -> Path:
+        """What devices took for its paths."""
+        return self.directory / "measured.json"
+
+    @property
     def races_dir(self) -> Path:
         """What later candidates race against: finished paths' accuracies on shares of the images,
         a file each.

@@ -15,12 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.breakdown import QUANTITIES
 from pipeline.events import Epoch
 from pipeline.front import Front, Point, select
 from pipeline.jobs import Rescored, RetrainStatus
 from pipeline.measure import Comparison
 from pipeline.paths import ExecutionPath
-from pipeline.profile import QUANTITIES, Profile
+from pipeline.profile import Profile
 from pipeline.search import SearchProgress
 from pipeline.sensitivity import Sensitivity
 

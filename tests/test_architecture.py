@@ -1,13 +1,16 @@
 """The direction of imports, and that no file imports in a circle."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
 # Each line may import from itself and from the lines above it.
 LAYERS = [
-    ["errors", "files", "paths", "events", "compensation", "layers", "checkpoints"],
+    ["errors", "files", "paths", "events", "breakdown", "compensation", "layers", "checkpoints"],
+    ["sensitivity"],
     ["weights"],
     ["statistics"],
     ["elastic"],
@@ -30,13 +33,13 @@ LAYERS = [
         "record",
         "search",
         "racing",
-        "sensitivity",
+        "single_changes",
     ],
     ["front"],
     ["interruption", "training_state", "trainer", "retrain"],
     ["report", "tracking", "profile", "measure"],
     ["run"],
-    ["jobs", "runtime", "export", "launch"],
+    ["jobs", "runtime", "export", "launch", "publish"],
     ["terminal"],
     ["cli"],
 ]
@@ -114,3 +117,9 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
     for module in sorted(edges):
         visit(module, ())
+
+
+def test_the_tracking_process_imports_no_slow_library() -> None:
+    code = "import sys, pipeline.tracking.session; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "optuna", "pandas", "sqlalchemy"} & set(done.stdout.split())

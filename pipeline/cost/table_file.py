@@ -8,6 +8,7 @@ import json
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +21,12 @@ _TOLERANCE = 1e-9
 
 def save_table(table: CostTable, file: Path) -> None:
     """Writes the rows that a table has."""
-    arrays = {_DESCRIBED: np.array(_digest(table))}
+    arrays: dict[str, Any] = {_DESCRIBED: np.array(_digest(table))}
     for name, (keys, costs) in table.rows().items():
         arrays[f"{name}/keys"] = keys
         arrays[f"{name}/costs"] = costs
     content = io.BytesIO()
-    np.savez(content, **arrays)
+    np.savez(content, allow_pickle=False, **arrays)
     write_atomically(file, content.getvalue())
 
 

@@ -5,6 +5,7 @@ Lightning and torch-pruning are imported by the functions that need them: they t
 most commands don't.
 """
 
+from pipeline.jobs.browsing import track_outcome, track_sensitivity
 from pipeline.jobs.cluster import launch_retraining
 from pipeline.jobs.evaluation import Rescored, evaluate_run, load_separate, measure_run, rescore
 from pipeline.jobs.retrain_job import PathResult, RetrainJob, plan_retraining
@@ -36,5 +37,7 @@ __all__ = [
     "search_run",
     "sensitivity_run",
     "statuses",
+    "track_outcome",
+    "track_sensitivity",
     "work_on",
 ]

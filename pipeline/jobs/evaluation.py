@@ -16,7 +16,14 @@ from pipeline.elastic import ElasticModel
 from pipeline.errors import InvalidValueError, nearest
 from pipeline.front import Point, pareto_front, select
 from pipeline.jobs.training import SCORED, finite, score_split
-from pipeline.measure import Comparison, compare, measure_paths, predict, rank_correlation
+from pipeline.measure import (
+    Comparison,
+    compare,
+    measure_paths,
+    predict,
+    rank_correlation,
+    save_measurements,
+)
 from pipeline.paths import ExecutionPath
 from pipeline.run import Run
 from pipeline.weights import load_into
@@ -67,7 +74,8 @@ def measure_run(
         model, and MACs.
 
     Args:
-        run: with a front; it may lack weights, on which latencies don't depend.
+        run: with a front; it gets ``measured.json``. It may lack weights, on which latencies don't
+            depend.
         selection: which paths, see :func:`pipeline.front.select`.
         batch_size: images at once; latencies are for one image.
         threads: of the CPU; torch's own number by default.
@@ -97,6 +105,7 @@ def measure_run(
         rounds=rounds,
         progress=on_turn,
     )
+    save_measurements(run.measured_file, device.hardware, measured)
     return compare(measured, predictions, hardware=device.hardware)
 
 

@@ -12,7 +12,7 @@ from pipeline.jobs.path_training import train_separate, train_shared
 from pipeline.jobs.progress import Progress
 from pipeline.jobs.retrain_job import WHOLE, Part, PathResult, RetrainJob, finished, prepare
 from pipeline.run import Run
-from pipeline.tracking import Tracking
+from pipeline.tracking import Tracking, plain_decisions
 
 
 def retrain(
@@ -88,7 +88,8 @@ def retrain_tracked(
         path.id: tracking.start(
             "retrain",
             name,
-            config={"mode": job.mode, "path_id": path.id, "decisions": dict(path), **recipe},
+            config={"mode": job.mode, "path_id": path.id, "decisions": plain_decisions(path)}
+            | recipe,
         )
         for name, path in job.tracked(run).items()
     }

@@ -1,16 +1,16 @@
 """The search of a run, its front and its report."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline.elastic import ElasticModel
 from pipeline.errors import RunDirectoryError
-from pipeline.front import CostName, Front, Point, TrialRecord
+from pipeline.front import Front, Point, TrialRecord
+from pipeline.jobs.browsing import show_search, unit_costs
 from pipeline.jobs.sharing import share_search, wants_workers
 from pipeline.jobs.worker import open_evaluator, search_settings
-from pipeline.report import ReportRun, UnitCost, write_report
+from pipeline.report import ReportRun, write_report
 from pipeline.run import Run, environment, trial_record
 from pipeline.search import SearchProgress, search
 from pipeline.sensitivity import Sensitivity
@@ -75,8 +75,7 @@ def search_run(
         front = with_retrained(front, run.front())
     front.save(run.front_file)
     run.save_table()
-    files = [run.front_file, run.recipe_file]
-    tracker.show(front, trials, unit_costs=unit_costs(run, front), files=files)
+    show_search(run, tracker, front, trials)
     tracker.finish()
     return front
 
@@ -88,20 +87,6 @@ def with_retrained(front: Front, older: Front) -> Front:
     return front.updated(
         replace(point, retrained=known[point.id]) for point in points.values() if point.id in known
     )
-
-
-def unit_costs(run: Run, front: Front) -> dict[str, list[UnitCost]]:
-    """What the units of the front's paths and of the full path cost, by path id."""
-    points = {point.id: point for point in (*front.points, front.full)}
-    names: tuple[CostName, ...] = ("energy_mj", "latency_ms", "macs")
-    costs = {}
-    for point in points.values():
-        units = run.table.breakdown(point.path)
-        costs[point.id] = [
-            UnitCost(u.unit, {n: getattr(u, n) for n in names if math.isfinite(getattr(u, n))})
-            for u in units
-        ]
-    return costs
 
 
 def save_report(run: Run, file: Path | None = None) -> None:

@@ -1,7 +1,7 @@
 """Whole paths measured on a device, and how well cost models foretell them.
 
 :mod:`~pipeline.measure.measurement` runs paths and times them, :mod:`~pipeline.measure.comparison`
-sets predictions against the result.
+sets predictions against the result, :mod:`~pipeline.measure.record` keeps it in a run directory.
 """
 
 from pipeline.measure.comparison import (
@@ -15,6 +15,7 @@ from pipeline.measure.comparison import (
     write_html,
 )
 from pipeline.measure.measurement import Measurement, measure_paths
+from pipeline.measure.record import load_measured, save_measurements
 
 __all__ = [
     "Agreement",
@@ -23,8 +24,10 @@ __all__ = [
     "Prediction",
     "compare",
     "draw",
+    "load_measured",
     "measure_paths",
     "predict",
     "rank_correlation",
+    "save_measurements",
     "write_html",
 ]

@@ -3,7 +3,7 @@
 :mod:`~pipeline.profile.content` gathers the figures, :mod:`~pipeline.profile.page` draws them.
 """
 
-from pipeline.profile.content import QUANTITIES, Profile, Quantity, Row, profile_path
+from pipeline.profile.content import LayerPricer, Profile, profile_path
 from pipeline.profile.page import write_html
 
-__all__ = ["QUANTITIES", "Profile", "Quantity", "Row", "profile_path", "write_html"]
+__all__ = ["LayerPricer", "Profile", "profile_path", "write_html"]

@@ -4,19 +4,17 @@ unit."""
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from pipeline.breakdown import QUANTITIES, Quantity, Row
 from pipeline.cost.model import CostModel, Costs
 from pipeline.cost.table import CostTable, UnitCost
 from pipeline.paths import Value
 from pipeline.tracing import KINDS, Kind, Layer, UnitTrace
-
-Quantity = Literal["macs", "energy_mj", "latency_ms", "params"]
-QUANTITIES: tuple[Quantity, ...] = ("macs", "energy_mj", "latency_ms", "params")
 
 
 @runtime_checkable
@@ -35,25 +33,6 @@ class KindTimer(Protocol):
     def kind_latency_ms(self, traces: Sequence[UnitTrace]) -> Mapping[Kind, float]:
         """Milliseconds for one image by kind, for the units of one path, in order."""
         ...
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one kind of operator, or one unit, takes; for one image.
-
-    Attributes:
-        name: the kind or the unit.
-        macs: multiply-accumulates.
-        energy_mj: millijoules; None where the cost model does not say.
-        latency_ms: milliseconds; None where the cost model does not say.
-        params: weights and biases.
-    """
-
-    name: str
-    macs: int
-    energy_mj: float | None
-    latency_ms: float | None
-    params: int
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.breakdown import QUANTITIES, Quantity, Row
 from pipeline.files import write_atomically
-from pipeline.profile.content import QUANTITIES, Profile, Quantity, Row
+from pipeline.profile.content import Profile
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

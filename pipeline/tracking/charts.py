@@ -1,22 +1,16 @@
-"""What people browse in W&B: tables, rows of charts, and the plotly figure of a front."""
+"""What people browse in W&B as tables: trials, fronts, costs, sensitivity, and rows of charts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.front import COSTS, CostName, Front, Point, TrialRecord
-from pipeline.paths import ExecutionPath
+from pipeline.breakdown import QUANTITIES, Measured, Row
+from pipeline.front import COSTS, Front, TrialRecord
+from pipeline.paths import ExecutionPath, Value
 from pipeline.report import UnitCost
+from pipeline.sensitivity import Sensitivity
 
 Rows = tuple[list[str], list[list[Any]]]
 """Column names, and rows of plain values; None where there is none."""
-
-AXIS_TITLES: Mapping[CostName, str] = {
-    "energy_mj": "energy (mJ per image)",
-    "latency_ms": "latency (ms per image)",
-    "macs": "MACs per image",
-    "params": "parameters",
-    "dram_bytes": "DRAM traffic (bytes per image)",
-}
 
 
 def trial_rows(trials: Sequence[TrialRecord]) -> Rows:
@@ -54,17 +48,27 @@ def front_rows(front: Front) -> Rows:
     return columns, _uniform(rows)
 
 
-def line_rows(front: Front) -> Rows:
-    """The lines of the front's chart: (cost, accuracy, series), one series a kind of weights."""
-    rows: list[list[Any]] = [[front.cost_of(p), p.accuracy, "searched"] for p in front.points]
-    modes = sorted({mode for point in front.points for mode in point.retrained})
-    for mode in modes:
-        rows += [
-            [front.cost_of(p), p.retrained[mode].accuracy, f"retrained ({mode})"]
+def line_rows(front: Front, search: str) -> Rows:
+    """The lines of the front's chart, one series a kind of weights.
+
+    Args:
+        front: the front.
+        search: what its search is called: with the hardware it tells lines of several searches
+            apart, which charts over all of them go by.
+    """
+    lines = {"searched": [(front.cost_of(p), p.accuracy) for p in front.points]}
+    for mode in sorted({mode for point in front.points for mode in point.retrained}):
+        lines[f"retrained ({mode})"] = [
+            (front.cost_of(p), p.retrained[mode].accuracy)
             for p in front.points
             if mode in p.retrained
         ]
-    return [front.cost, "accuracy", "series"], rows
+    rows: list[list[Any]] = [
+        [cost, accuracy, series, f"{search}, {front.hardware}, {series}"]
+        for series, points in lines.items()
+        for cost, accuracy in points
+    ]
+    return [front.cost, "accuracy", "series", "line"], rows
 
 
 def unit_rows(unit_costs: Mapping[str, Sequence[UnitCost]]) -> Rows:
@@ -79,86 +83,75 @@ def unit_rows(unit_costs: Mapping[str, Sequence[UnitCost]]) -> Rows:
     return ["path", "position", "unit", *names], rows
 
 
-def front_figure(front: Front, trials: Sequence[TrialRecord]) -> Any:
-    """The front as an interactive plotly figure: trials, front, retrained paths, the full path."""
-    import plotly.graph_objects as go
+def kind_rows(kind_costs: Mapping[str, Sequence[Row]]) -> Rows:
+    """What each kind of operator takes in each path."""
+    rows = [
+        [path, row.name, *(getattr(row, name) for name in QUANTITIES)]
+        for path, kinds in kind_costs.items()
+        for row in kinds
+    ]
+    return ["path", "kind", *QUANTITIES], rows
 
-    figure = go.Figure()
-    shown = [t for t in trials if t.accuracy is not None and front.cost in t.costs]
-    figure.add_scatter(
-        x=[t.costs[front.cost] for t in shown],
-        y=[t.accuracy for t in shown],
-        mode="markers",
-        name="trials",
-        marker={"color": "#9aa0a6", "size": 5, "opacity": 0.5},
-        text=[f"trial {t.number}<br>{_path_text(t.path, front.full.path)}" for t in shown],
-    )
-    figure.add_scatter(
-        x=[front.cost_of(p) for p in front.points],
-        y=[p.accuracy for p in front.points],
-        error_y={"type": "data", "array": [p.accuracy_error for p in front.points], "width": 0},
-        mode="lines+markers",
-        name="front",
-        line={"shape": "hv", "color": "#2b5fd9", "width": 1.5},
-        text=[_point_text(p, front) for p in front.points],
-    )
-    _, lines = line_rows(front)
-    for series in dict.fromkeys(row[2] for row in lines if row[2] != "searched"):
-        rows = [row for row in lines if row[2] == series]
-        figure.add_scatter(
-            x=[row[0] for row in rows],
-            y=[row[1] for row in rows],
-            mode="lines+markers",
-            name=series,
-            line={"dash": "dot", "width": 1},
-            marker={"symbol": "diamond", "size": 9},
-        )
-    figure.add_scatter(
-        x=[front.cost_of(front.full)],
-        y=[front.full.accuracy],
-        mode="markers",
-        name="full path",
-        marker={"symbol": "star", "size": 12, "color": "#191b1f"},
-        text=[_point_text(front.full, front)],
-    )
-    figure.update_layout(
-        template="plotly_white",
-        xaxis_title=f"{AXIS_TITLES[front.cost]}, {_escaped(front.hardware)}",
-        yaxis_title=f"{_escaped(front.metric)} ({_escaped(front.accuracy_source)})",
-        hovermode="closest",
-    )
-    return figure
+
+def sensitivity_rows(found: Sensitivity) -> Rows:
+    """What each decision alone loses and saves, those that lose least for it first; last, what
+    saves nothing.
+    """
+    ranked = found.ranked()
+    effects = [*ranked, *(effect for effect in found.effects if effect not in ranked)]
+    rows: list[list[Any]] = [
+        [
+            *(e.decision, e.value, e.accuracy, e.lost, e.lost_error, e.saved),
+            e.price if e.saved > 0 else None,
+        ]
+        for e in effects
+    ]
+    columns = ["decision", "value", "accuracy", "lost", "lost_error", "saved", "price"]
+    return columns, _uniform(rows)
+
+
+def outcome_rows(front: Front, measured: Mapping[str, Measured]) -> Rows:
+    """:func:`front_rows`, with what was measured on a device."""
+    columns, rows = front_rows(front)
+    decisions = _decisions([front.full.path, *(point.path for point in front.points)])
+    costs = len(columns) - len(decisions)
+    names = ["measured_latency_ms", "measured_energy_mj", "measured_on", "measured_batch_size"]
+    wider = []
+    for row in rows:
+        m = measured.get(row[0])
+        cells = [m.latency_ms, m.energy_mj, m.hardware, m.batch_size] if m else [None] * 4
+        wider.append([*row[:costs], *cells, *row[costs:]])
+    return [*columns[:costs], *names, *columns[costs:]], wider
+
+
+def plain_decisions(path: ExecutionPath) -> dict[str, Value]:
+    """A path's decisions by names that W&B can address: it takes a dot for a step into a
+    mapping.
+    """
+    return {axis_name(name): value for name, value in path.items()}
+
+
+def axis_name(decision: str) -> str:
+    """What a decision is called in the configuration of a W&B run."""
+    return decision.replace(".", "/")
 
 
 def _uniform(rows: Sequence[list[Any]]) -> list[list[Any]]:
-    """Rows whose columns hold words alone if they hold any: W&B does not mix them with numbers."""
+    """Rows whose columns hold one kind of value: W&B does not mix words, truths and numbers, so
+    such columns become words.
+    """
     columns = []
     for column in zip(*rows, strict=True):
-        kinds = {isinstance(value, str) for value in column if value is not None}
-        mixed = len(kinds) > 1
+        mixed = len({_kind(value) for value in column if value is not None}) > 1
         columns.append([str(v) if mixed and v is not None else v for v in column])
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _kind(value: Value) -> type:
+    """Numbers are of one kind, whole or not."""
+    return float if type(value) is int else type(value)
 
 
 def _decisions(paths: Any) -> list[str]:
     """The decisions of some paths, in the order in which they are first met."""
     return list(dict.fromkeys(name for path in paths for name in path))
-
-
-def _point_text(point: Point, front: Front) -> str:
-    saved = f"{front.saved(point):.0%} saved"
-    return f"{point.id}, {saved}<br>{_path_text(point.path, front.full.path)}"
-
-
-def _path_text(path: ExecutionPath, full: ExecutionPath) -> str:
-    """How a path differs from the full one, in at most a dozen lines."""
-    changed = [f"{n} {v}" for n, v in path.items() if full.get(n) != v]
-    if not changed:
-        return "full path"
-    rest = [f"and {len(changed) - 12} more"] if len(changed) > 12 else []
-    return "<br>".join(_escaped(line) for line in changed[:12] + rest)
-
-
-def _escaped(text: str) -> str:
-    """For plotly, which reads some tags."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

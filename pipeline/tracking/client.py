@@ -14,9 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from pipeline.breakdown import Measured, Row
 from pipeline.front import Front, TrialRecord
 from pipeline.recipe import Tracking as TrackingSettings
 from pipeline.report import UnitCost
+from pipeline.sensitivity import Sensitivity
 from pipeline.tracking.messages import (
     Close,
     Finish,
@@ -26,6 +28,7 @@ from pipeline.tracking.messages import (
     Opening,
     RunKind,
     Show,
+    ShowOutcome,
     Start,
     Summarize,
     Trials,
@@ -99,15 +102,36 @@ class WandbTracker:
         trials: Sequence[TrialRecord],
         *,
         unit_costs: Mapping[str, Sequence[UnitCost]] | None = None,
+        kind_costs: Mapping[str, Sequence[Row]] | None = None,
+        sensitivity: Sensitivity | None = None,
         files: Sequence[Path] = (),
     ) -> None:
         """See :class:`Tracker`."""
-        paths = tuple(Path(file).absolute() for file in files)
-        self._tracking.send(Show(self._run, front, tuple(trials), dict(unit_costs or {}), paths))
+        self._tracking.send(
+            Show(
+                self._run,
+                front,
+                tuple(trials),
+                dict(unit_costs or {}),
+                dict(kind_costs or {}),
+                sensitivity,
+                _absolute(files),
+            )
+        )
+
+    def show_outcome(
+        self, front: Front, *, measured: Mapping[str, Measured], files: Sequence[Path] = ()
+    ) -> None:
+        """See :class:`Tracker`."""
+        self._tracking.send(ShowOutcome(self._run, front, dict(measured), _absolute(files)))
 
     def finish(self, *, failed: bool = False) -> None:
         """See :class:`Tracker`."""
         self._tracking.send(Finish(self._run, failed))
+
+
+def _absolute(files: Sequence[Path]) -> tuple[Path, ...]:
+    return tuple(Path(file).absolute() for file in files)
 
 
 class WandbTracking:

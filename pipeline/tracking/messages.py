@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.breakdown import Measured, Row
 from pipeline.front import CostName, Front, TrialRecord
 from pipeline.report import UnitCost
+from pipeline.sensitivity import Sensitivity
 from pipeline.tracking.mode import Mode
 
 RunKind = Literal["search", "retrain", "summary"]
@@ -96,6 +98,18 @@ class Show:
     front: Front
     trials: tuple[TrialRecord, ...]
     unit_costs: Mapping[str, Sequence[UnitCost]]
+    kind_costs: Mapping[str, Sequence[Row]]
+    sensitivity: Sensitivity | None
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class ShowOutcome:
+    """What came of a front: accuracies before and after retraining, and what was measured."""
+
+    run: str
+    front: Front
+    measured: Mapping[str, Measured]
     files: tuple[Path, ...]
 
 
@@ -114,5 +128,5 @@ class Close:
     failed: bool
 
 
-RunMessage = Start | Log | Trials | Summarize | Show | Finish
+RunMessage = Start | Log | Trials | Summarize | Show | ShowOutcome | Finish
 Message = Opening | RunMessage | Close

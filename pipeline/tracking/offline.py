@@ -30,6 +30,12 @@ def next_offline_step(run_dir: Path, run_id: str) -> int | None:
     return max(steps) + 1 if steps else None
 
 
+def unsynced_runs(run_dir: Path) -> list[Path]:
+    """The folders of offline runs that ``wandb sync`` has not uploaded: it leaves a mark."""
+    files = sorted(run_dir.glob("wandb/offline-run-*/*.wandb"))
+    return [file.parent for file in files if not Path(f"{file}.synced").exists()]
+
+
 def _records(file: Path) -> Iterator[Any]:
     """The records of a file; the last one may have been cut short when its writer was killed."""
     from wandb.proto.wandb_internal_pb2 import Record

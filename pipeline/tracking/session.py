@@ -7,7 +7,6 @@ later.
 """
 
 import json
-import math
 import os
 import pickle
 import signal
@@ -19,15 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from pipeline.front import Archive, Front, TrialRecord
-from pipeline.tracking.charts import (
-    Rows,
-    front_figure,
-    front_rows,
-    line_rows,
-    trial_rows,
-    unit_rows,
-)
+from pipeline.front import Archive, TrialRecord
 from pipeline.tracking.identity import Identity, load_identity, save_identity
 from pipeline.tracking.messages import (
     Close,
@@ -37,12 +28,14 @@ from pipeline.tracking.messages import (
     Opening,
     RunMessage,
     Show,
+    ShowOutcome,
     Start,
     Summarize,
     Trials,
 )
 from pipeline.tracking.mode import answers, has_key
 from pipeline.tracking.offline import next_offline_step
+from pipeline.tracking.showing import plain, show_front, show_outcome
 
 PROBE_S = 5.0  # for a server to say anything at all
 FINISH_S = 60.0  # for uploads after the last message
@@ -63,6 +56,7 @@ class _Run:
         archive: the best trials so far, for the hypervolume.
         best: the best accuracy so far.
         failed: how many trials failed.
+        stopped: how many were stopped early.
     """
 
     handle: Any
@@ -71,6 +65,7 @@ class _Run:
     archive: Archive | None = None
     best: float = 0.0
     failed: int = 0
+    stopped: int = 0
 
 
 @dataclass
@@ -104,9 +99,12 @@ class Session:
             for record in message.records:
                 self._trial(message.run, run, record, known=message.known)
         elif isinstance(message, Summarize):
-            run.handle.summary.update(_plain(message.values))
+            run.handle.summary.update(plain(message.values))
         elif isinstance(message, Show):
-            _show(run.handle, message, step=run.identity.next_step)
+            show_front(run.handle, message, self.opening.group, step=run.identity.next_step)
+            self._advance(message.run, run, run.identity.next_step)
+        elif isinstance(message, ShowOutcome):
+            show_outcome(run.handle, message, self.opening.group, step=run.identity.next_step)
             self._advance(message.run, run, run.identity.next_step)
         else:
             self._finish(message.run, failed=message.failed)
@@ -206,13 +204,13 @@ class Session:
             resume="allow",
             mode=self.mode,
             dir=str(self.opening.run_dir),
-            config=_plain(start.config),
+            config=plain(start.config),
             reinit="create_new",
             settings=settings,
         )
 
     def _log(self, name: str, run: _Run, values: Mapping[str, Any], step: int) -> None:
-        run.handle.log(_plain(values), step=step, commit=True)
+        run.handle.log(plain(values), step=step, commit=True)
         if run.objective:  # not worth a file: a search's next step follows from its trials
             run.identity = run.identity.advanced(step)
         else:
@@ -224,6 +222,7 @@ class Session:
 
     def _trial(self, name: str, run: _Run, trial: TrialRecord, *, known: bool) -> None:
         run.failed += trial.state == "failed"
+        run.stopped += trial.state == "stopped"
         if trial.state == "complete" and trial.accuracy is not None:
             run.best = max(run.best, trial.accuracy)
             if run.objective and run.archive and run.objective.cost in trial.costs:
@@ -232,7 +231,8 @@ class Session:
         if known:  # one step a trial, in whatever order they finished
             run.identity = run.identity.advanced(step)
             return
-        values: dict[str, Any] = {"trial": trial.number, "failed": run.failed}
+        values: dict[str, Any] = {"trial": trial.number, "state": trial.state}
+        values |= {"failed": run.failed, "stopped": run.stopped, "samples": trial.samples}
         values |= {str(name): cost for name, cost in trial.costs.items()}
         if trial.accuracy is not None:
             values |= {"accuracy": trial.accuracy, "accuracy_error": trial.accuracy_error}
@@ -252,57 +252,6 @@ def _warm_up() -> None:
 
     wandb.Table(columns=["column"], data=[[1]])
     go.Figure().add_scatter(x=[1], y=[1], marker={"size": 1}, error_y={"array": [1]})
-
-
-def _show(handle: Any, show: Show, *, step: int) -> None:
-    """Tables, charts, summary and artifact of a front."""
-    import wandb
-
-    def table(rows: Rows) -> Any:
-        return wandb.Table(columns=rows[0], data=rows[1])
-
-    front = show.front
-    line = table(line_rows(front))
-    shown = {
-        "trials": table(trial_rows(show.trials)),
-        "front": table(front_rows(front)),
-        # one of W&B's own Vega charts, which it draws without a preset stored on the server first
-        "front_chart": wandb.plot.line(
-            line, front.cost, "accuracy", stroke="series", title=f"{front.metric}, {front.hardware}"
-        ),
-        "front_figure": wandb.Plotly(front_figure(front, show.trials)),
-    }
-    if show.unit_costs:
-        shown["unit_costs"] = table(unit_rows(show.unit_costs))
-    handle.log(shown, step=step, commit=True)
-    handle.summary.update(_plain(_front_summary(front)))
-    artifact = wandb.Artifact(f"front-{handle.id}", type="front")
-    for file in show.files:
-        artifact.add_file(str(file))
-    handle.log_artifact(artifact)
-
-
-def _front_summary(front: Front) -> dict[str, Any]:
-    return {
-        "hypervolume": front.hypervolume,
-        "front_points": len(front.points),
-        "full_accuracy": front.full.accuracy,
-        "full_" + front.cost: front.cost_of(front.full),
-        "hardware": front.hardware,
-        "metric": front.metric,
-    }
-
-
-def _plain(values: Any) -> Any:
-    """What W&B takes: mappings with text as keys, lists, and numbers that are finite."""
-    if isinstance(values, Mapping):
-        plain = {str(name): _plain(value) for name, value in values.items()}
-        return {name: value for name, value in plain.items() if value is not None}
-    if isinstance(values, list | tuple):
-        return [_plain(value) for value in values]
-    if isinstance(values, float) and not math.isfinite(values):
-        return None
-    return values if isinstance(values, bool | int | float | str | None) else str(values)
 
 
 def _line(error: BaseException) -> str:

@@ -5,8 +5,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from pipeline.breakdown import Measured, Row
 from pipeline.front import Front, TrialRecord
 from pipeline.report import UnitCost
+from pipeline.sensitivity import Sensitivity
 from pipeline.tracking.messages import Objective, RunKind
 
 
@@ -43,6 +45,8 @@ class Tracker(Protocol):
         trials: Sequence[TrialRecord],
         *,
         unit_costs: Mapping[str, Sequence[UnitCost]] | None = None,
+        kind_costs: Mapping[str, Sequence[Row]] | None = None,
+        sensitivity: Sensitivity | None = None,
         files: Sequence[Path] = (),
     ) -> None:
         """Shows a front: tables of trials and points, charts, and an artifact.
@@ -51,7 +55,22 @@ class Tracker(Protocol):
             front: the front.
             trials: of its search.
             unit_costs: of some of its paths, by their id.
+            kind_costs: what kinds of operators take in some of them: these paths' costs are drawn,
+                by kind and by unit.
+            sensitivity: what each decision alone does, if that was measured.
             files: for the artifact: front.json, the recipe …
+        """
+        ...
+
+    def show_outcome(
+        self, front: Front, *, measured: Mapping[str, Measured], files: Sequence[Path] = ()
+    ) -> None:
+        """Shows every path before and after retraining on one front, with what was measured.
+
+        Args:
+            front: with the accuracies after retraining.
+            measured: what a device took, by path id; empty if nothing was measured.
+            files: for the artifact.
         """
         ...
 
@@ -118,7 +137,14 @@ class NullTracker:
         trials: Sequence[TrialRecord],
         *,
         unit_costs: Mapping[str, Sequence[UnitCost]] | None = None,
+        kind_costs: Mapping[str, Sequence[Row]] | None = None,
+        sensitivity: Sensitivity | None = None,
         files: Sequence[Path] = (),
+    ) -> None:
+        """Does nothing."""
+
+    def show_outcome(
+        self, front: Front, *, measured: Mapping[str, Measured], files: Sequence[Path] = ()
     ) -> None:
         """Does nothing."""
 

@@ -11,8 +11,17 @@ import search_spaces
 from pipeline.cost import create
 from pipeline.cost.table import CostTable
 from pipeline.elastic import ElasticSpace
-from pipeline.errors import InvalidValueError
-from pipeline.measure import Measurement, Prediction, compare, draw, measure_paths, predict
+from pipeline.errors import InvalidValueError, RunDirectoryError
+from pipeline.measure import (
+    Measurement,
+    Prediction,
+    compare,
+    draw,
+    load_measured,
+    measure_paths,
+    predict,
+    save_measurements,
+)
 from pipeline.measure import write_html as write_comparison
 
 
@@ -134,3 +143,32 @@ def test_the_picture_has_a_panel_for_each_prediction(tmp_path: Path) -> None:
     page = file.read_text(encoding="utf-8")
     assert get_plotlyjs() in page
     assert " src=" not in page.replace(get_plotlyjs(), "")
+
+
+def latencies(file: Path) -> dict[str, float]:
+    return {path: found.latency_ms for path, found in load_measured(file).items()}
+
+
+def test_what_was_measured_is_kept_and_replaced_path_by_path(tmp_path: Path) -> None:
+    file = tmp_path / "measured.json"
+    assert latencies(file) == {}
+    save_measurements(file, "a CPU", measured(1.0, 2.0, 3.0))
+    save_measurements(file, "a CPU", measured(9.0))
+    assert latencies(file) == {"path0": 9.0, "path1": 2.0, "path2": 3.0}
+
+
+def test_only_measurements_of_the_last_device_are_compared(tmp_path: Path) -> None:
+    file = tmp_path / "measured.json"
+    save_measurements(file, "a CPU", measured(1.0, 2.0))
+    save_measurements(file, "a GPU", measured(0.1))
+    assert latencies(file) == {"path0": 0.1}
+    save_measurements(file, "a CPU", measured(4.0))
+    assert latencies(file) == {"path0": 4.0, "path1": 2.0}
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"schema": 2}', '{"schema": 1, "measured": [{}]}'])
+def test_another_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "measured.json"
+    file.write_text(text)
+    with pytest.raises(RunDirectoryError, match=r"measured\.json must hold what .*measure"):
+        load_measured(file)

@@ -9,12 +9,13 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 import search_spaces
+from pipeline.breakdown import Row
 from pipeline.cost import create
 from pipeline.cost.device import DeviceCostModel
 from pipeline.cost.model import Costs
 from pipeline.cost.stopwatch import Effort
 from pipeline.cost.table import CostTable
-from pipeline.profile import Profile, Row, profile_path, write_html
+from pipeline.profile import Profile, profile_path, write_html
 from pipeline.profile.page import amount
 from pipeline.tracing import KINDS, UnitTrace
 

@@ -11,11 +11,12 @@ from pipeline.elastic import ElasticSpace
 from pipeline.registry import create_space
 
 MODEL = {"depth": 3, "embed_dim": 32, "num_heads": 2, "patch_size": 4, "img_size": 16}
+MODEL |= {"num_classes": 4}
 
 
 @pytest.fixture(scope="module")
 def space() -> ElasticSpace:
-    return create_space("vit", model="vit_tiny_patch16_224", arguments=MODEL, num_classes=4)
+    return create_space("vit", model="vit_tiny_patch16_224", arguments=MODEL)
 
 
 def table(space: ElasticSpace, preset: str = "magnet-16nm") -> CostTable:
