@@ -20,14 +20,14 @@ import optuna
 import torch
 from environment import save
 
-from pipeline.candidates import neighbours
 from pipeline.checkpoints import fetch_checkpoint
 from pipeline.cost import CostTable
 from pipeline.cost import create as cost_model
 from pipeline.paths import IndexMatrix
 from pipeline.predictor import AccuracyPredictor, PredictorEvaluator
-from pipeline.record import evaluated
 from pipeline.search import SearchSettings, search
+from pipeline.search.candidates import neighbours
+from pipeline.search.record import evaluated
 from search_spaces.ofa_resnet import OfaResNet50Space
 
 PRESET = "magnet-16nm"

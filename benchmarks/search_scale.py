@@ -30,14 +30,14 @@ import numpy as np
 import optuna
 from environment import save
 
-from pipeline.candidates import Problem
 from pipeline.front import hypervolume
 from pipeline.paths import ExecutionPath
-from pipeline.record import Evaluated, evaluated, load_study
 from pipeline.search import SearchSettings, search
-from pipeline.storage import open_storage
+from pipeline.search.candidates import Problem
+from pipeline.search.record import Evaluated, evaluated, load_study
+from pipeline.search.storage import open_storage
+from pipeline.search.workers import WorkerInfo, open_shared, work
 from pipeline.tasks.task import Score
-from pipeline.workers import WorkerInfo, open_shared, work
 from tests.cluster.postgresql import PostgreSQL
 from tests.pipeline.analytic import FormulaEvaluator, FormulaPricer, analytic_space
 

@@ -29,14 +29,14 @@ from typing import Any
 import optuna
 from environment import save
 
-from pipeline.candidates import Problem
-from pipeline.databases import open_database
 from pipeline.paths import ExecutionPath, SearchSpace
-from pipeline.record import evaluated, load_study
 from pipeline.search import SearchSettings, search
-from pipeline.storage import open_storage
+from pipeline.search.candidates import Problem
+from pipeline.search.databases import open_database
+from pipeline.search.record import evaluated, load_study
+from pipeline.search.storage import open_storage
+from pipeline.search.workers import WorkerInfo, open_shared, work
 from pipeline.tasks.task import Score
-from pipeline.workers import WorkerInfo, open_shared, work
 from tests.cluster.postgresql import PostgreSQL
 from tests.pipeline.analytic import FormulaEvaluator, FormulaPricer, analytic_space
 

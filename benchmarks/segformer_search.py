@@ -40,10 +40,10 @@ from pipeline.errors import InvalidValueError
 from pipeline.evaluate import Evaluation, Evaluator
 from pipeline.front import hypervolume_history
 from pipeline.paths import ExecutionPath, Value
-from pipeline.racing import Outcome, Racer, RacingSettings
 from pipeline.recipe import load_recipe
 from pipeline.run import Run
 from pipeline.search import SearchSettings, search
+from pipeline.search.racing import Outcome, Racer, RacingSettings
 from pipeline.tasks.task import Score, Stopped
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "segformer_camvid.yaml"

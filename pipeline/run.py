@@ -30,10 +30,10 @@ from pipeline.front import COSTS, Front, Point, State, TrialRecord
 from pipeline.paths import ExecutionPath, match_values
 from pipeline.predictor import AccuracyPredictor, PredictableSpace, PredictorEvaluator
 from pipeline.recipe import Recipe, load_recipe, parse_budget
-from pipeline.record import Evaluated, evaluated, load_study
 from pipeline.registry import create_space
+from pipeline.search.record import Evaluated, evaluated, load_study
+from pipeline.search.storage import JOURNAL
 from pipeline.statistics import PathStatistics, StatisticsFolder, batch_norms
-from pipeline.storage import JOURNAL
 from pipeline.tasks.registry import create_task
 from pipeline.tasks.task import Task
 from pipeline.weights import load_into

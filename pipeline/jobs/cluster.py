@@ -18,7 +18,7 @@ from pipeline.run import Run
 from pipeline.tracking import NullTracking, open_tracking
 
 if TYPE_CHECKING:
-    from pipeline.trainer import Processes
+    from pipeline.training.trainer import Processes
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def run_retraining(directory: str, mode: str, paths: Sequence[Mapping[str, Any]]
     Raises:
         SystemExit: it was told to stop, and waits in the queue to go on.
     """
-    from pipeline.interruption import Interrupted, Signals
+    from pipeline.training.interruption import Interrupted, Signals
 
     if not logging.getLogger().handlers:
         logging.basicConfig(format="%(asctime)s %(message)s")
@@ -95,7 +95,7 @@ def run_retraining(directory: str, mode: str, paths: Sequence[Mapping[str, Any]]
 
 def this_process(settings: Launch) -> "Processes":
     """This task among those of its job, by SLURM's variables."""
-    from pipeline.trainer import Processes
+    from pipeline.training.trainer import Processes
 
     return Processes(
         rank=int(os.environ["SLURM_PROCID"]),

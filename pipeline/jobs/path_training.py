@@ -26,7 +26,7 @@ def train_shared(
     part: Part,
 ) -> list[PathResult]:
     """Trains a job's paths together with the full one, and measures all of them."""
-    from pipeline.retrain import SharedTraining
+    from pipeline.training.retrain import SharedTraining
 
     model = run.load_model()
     paths = list(dict.fromkeys([*job.paths, run.space.full]))
@@ -55,8 +55,8 @@ def train_separate(
     part: Part,
 ) -> list[PathResult]:
     """Trains a job's path alone, taught by the full one, and measures it."""
-    from pipeline.retrain import SeparateTraining
-    from pipeline.trainer import EpochReport
+    from pipeline.training.retrain import SeparateTraining
+    from pipeline.training.trainer import EpochReport
 
     (path,) = job.paths
     teacher, student = run.load_model(), _fresh(run, job)
@@ -76,7 +76,7 @@ def train_separate(
 
 def _fit(run: Run, job: RetrainJob, module: Any, report: Any, part: Part) -> None:
     """This process's part of a training, from its last checkpoint to its end."""
-    from pipeline.trainer import ALONE, fit
+    from pipeline.training.trainer import ALONE, fit
 
     loader = run.data.loader("train", shuffle_seed=run.recipe.retrain.seed, share=part.share)
     fit(
@@ -93,7 +93,7 @@ def _fit(run: Run, job: RetrainJob, module: Any, report: Any, part: Part) -> Non
 def _trained(run: Run, job: RetrainJob, model: M, prefix: str, part: Part) -> M:
     """The trained model on the run's device, its weights written beside what they are."""
     if part.processes and part.processes.strategy == "fsdp":
-        from pipeline.trainer import trained_state
+        from pipeline.training.trainer import trained_state
 
         # the processes hold shards, so the weights come from the last checkpoint
         state = trained_state(job.folder(run) / "training", prefix)

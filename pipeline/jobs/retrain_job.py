@@ -17,8 +17,8 @@ from pipeline.tasks.task import Score
 from pipeline.tracking import forget_run
 
 if TYPE_CHECKING:
-    from pipeline.interruption import Signals
-    from pipeline.trainer import Processes
+    from pipeline.training.interruption import Signals
+    from pipeline.training.trainer import Processes
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def collect(run: Run, mode: str, results: Sequence[PathResult]) -> Front:
 
 def _why(error: BaseException) -> str:
     """Why an attempt ended, in one line."""
-    from pipeline.interruption import Interrupted
+    from pipeline.training.interruption import Interrupted
 
     if isinstance(error, Interrupted):
         return error.cause

@@ -9,8 +9,8 @@ from pipeline.batchnorm import RecalibratingEvaluator
 from pipeline.elastic import ElasticModel
 from pipeline.evaluate import Evaluator
 from pipeline.paths import ExecutionPath
-from pipeline.racing import Floats, Racer, RacingSettings
 from pipeline.run import Run
+from pipeline.search.racing import Floats, Racer, RacingSettings
 
 
 def full_evaluator(run: Run, model: ElasticModel) -> Evaluator | RecalibratingEvaluator:

@@ -13,8 +13,8 @@ from pipeline.jobs.worker import open_evaluator, search_settings
 from pipeline.report import ReportRun, write_report
 from pipeline.run import Run, environment, trial_record
 from pipeline.search import SearchProgress, search
+from pipeline.search.storage import has_study
 from pipeline.sensitivity import Sensitivity
-from pipeline.storage import has_study
 from pipeline.tasks.task import Score
 from pipeline.tracking import NullTracking, Objective, Tracking
 

@@ -3,8 +3,8 @@
 from pipeline.jobs.scoring import full_evaluator, path_costs
 from pipeline.paths import ExecutionPath
 from pipeline.run import Run
+from pipeline.search.single_changes import greedy_ladder, measure_sensitivity
 from pipeline.sensitivity import Sensitivity
-from pipeline.single_changes import greedy_ladder, measure_sensitivity
 
 RUNGS = 8  # of the ladder with which a search may begin
 

@@ -16,14 +16,14 @@ from typing import Self
 
 import torch
 
-from pipeline.candidates import Problem
 from pipeline.errors import RunDirectoryError
 from pipeline.jobs.worker import search_settings, work_on
 from pipeline.launch import Call, Job, cancel, launch, states
 from pipeline.run import Run
 from pipeline.search import SearchProgress
-from pipeline.storage import StudyStorage, exclusive, has_study, open_storage
-from pipeline.workers import bury, is_shared, open_shared, watch
+from pipeline.search.candidates import Problem
+from pipeline.search.storage import StudyStorage, exclusive, has_study, open_storage
+from pipeline.search.workers import bury, is_shared, open_shared, watch
 
 _COMMAND = (sys.executable, "-c", "from pipeline.cli import main; main()", "worker")
 SAMPLED = 256  # paths priced before workers start: most forms of most units

@@ -14,7 +14,7 @@ from pipeline.tasks.task import Score
 
 if TYPE_CHECKING:
     from pipeline.data import SplitName
-    from pipeline.trainer import EpochReport
+    from pipeline.training.trainer import EpochReport
 
 SCORED: tuple["SplitName", "SplitName"] = ("validation", "test")
 
@@ -33,7 +33,7 @@ def report_epochs(
     """
     if on_epoch is None:
         return None
-    from pipeline.trainer import EpochReport
+    from pipeline.training.trainer import EpochReport
 
     def validate() -> Mapping[str, float]:
         scores = run.evaluator(model, "validation", shared=shared)(paths)

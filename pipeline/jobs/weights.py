@@ -26,8 +26,8 @@ def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
     """
     if run.weights_file.is_file() or run.recipe.accuracy.source == "predictor":
         return
-    from pipeline.retrain import SharedTraining, exit_paths
-    from pipeline.trainer import fit
+    from pipeline.training.retrain import SharedTraining, exit_paths
+    from pipeline.training.trainer import fit
 
     settings = run.recipe.train
     torch.manual_seed(settings.seed)

@@ -11,8 +11,8 @@ from pipeline.jobs.scoring import search_evaluator
 from pipeline.jobs.sensitivity import first_paths
 from pipeline.run import Run
 from pipeline.search import Evaluator, SearchSettings
-from pipeline.storage import open_storage
-from pipeline.workers import WorkerInfo, is_shared, work
+from pipeline.search.storage import open_storage
+from pipeline.search.workers import WorkerInfo, is_shared, work
 
 
 def search_settings(run: Run) -> SearchSettings:

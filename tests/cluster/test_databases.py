@@ -8,9 +8,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from pipeline.databases import open_database
 from pipeline.errors import StorageError
 from pipeline.search import SearchSettings, search
+from pipeline.search.databases import open_database
 from tests.cluster.postgresql import PostgreSQL
 from tests.pipeline.analytic import FormulaEvaluator, FormulaPricer
 from tests.pipeline.shared_search import PROCESSES, SPACE, SharedSearch, finish, wait_until

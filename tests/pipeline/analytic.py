@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipeline.candidates import COSTS
 from pipeline.paths import Condition, Decision, ExecutionPath, IndexMatrix, SearchSpace
+from pipeline.search.candidates import COSTS
 from pipeline.tasks.task import Score
 
 IMAGES = 1000

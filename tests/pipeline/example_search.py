@@ -13,8 +13,8 @@ import numpy as np
 from pipeline.front import Front, Point, Retrained, TrialRecord, select
 from pipeline.paths import Condition, Decision, ExecutionPath, SearchSpace
 from pipeline.report import ReportRun, UnitCost
+from pipeline.search.single_changes import measure_sensitivity
 from pipeline.sensitivity import Sensitivity
-from pipeline.single_changes import measure_sensitivity
 from pipeline.tasks.task import Score
 
 EXITS = (1, 2, 4)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from pipeline.candidates import Problem
 from pipeline.jobs.worker import new_name
 from pipeline.paths import ExecutionPath, SearchSpace
-from pipeline.record import Evaluated, evaluated, load_study
 from pipeline.search import SearchSettings
-from pipeline.storage import open_storage
+from pipeline.search.candidates import Problem
+from pipeline.search.record import Evaluated, evaluated, load_study
+from pipeline.search.storage import open_storage
+from pipeline.search.workers import WorkerInfo, bury, open_shared, work
 from pipeline.tasks.task import Score
-from pipeline.workers import WorkerInfo, bury, open_shared, work
 from tests.pipeline.analytic import FormulaEvaluator, FormulaPricer, accuracy, analytic_space
 
 SPACE = analytic_space()

@@ -11,8 +11,8 @@ from pipeline.calibration import calibrate
 from pipeline.elastic import ElasticModel
 from pipeline.paths import ExecutionPath
 from pipeline.recipe import RetrainSettings
-from pipeline.retrain import SeparateTraining, SharedTraining
 from pipeline.tasks.segmentation import Segmentation
+from pipeline.training.retrain import SeparateTraining, SharedTraining
 
 CLASSES = 4
 

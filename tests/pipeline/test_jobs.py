@@ -124,7 +124,9 @@ def test_retraining_measures_its_paths_again_from_weights_on_disk(run: Run, mode
 def test_retraining_that_is_done_is_not_done_again(run: Run, monkeypatch) -> None:
     (job,) = jobs.plan_retraining(run, selection="knee", mode="separate")
     first = jobs.retrain(run, job)
-    monkeypatch.setattr("pipeline.trainer.fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(
+        "pipeline.training.trainer.fit", lambda *a, **k: pytest.fail("trained again")
+    )
     assert jobs.retrain(run, job) == first
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from pipeline.elastic import Choice, ElasticSpace, State, Unit
 from pipeline.evaluate import Evaluator
 from pipeline.paths import Condition, Decision, ExecutionPath, Value
+from pipeline.search.single_changes import greedy_ladder, measure_sensitivity
 from pipeline.sensitivity import Effect, Sensitivity
-from pipeline.single_changes import greedy_ladder, measure_sensitivity
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.task import Score
 

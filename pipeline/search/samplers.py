@@ -6,10 +6,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
-from pipeline.candidates import Problem, fresh, random_paths, repair
 from pipeline.errors import InvalidValueError, nearest
 from pipeline.paths import ABSENT, IndexMatrix
-from pipeline.proposer import History, ModelProposer, Proposer
+from pipeline.search.candidates import Problem, fresh, random_paths, repair
+from pipeline.search.proposer import History, ModelProposer, Proposer
 
 SAMPLERS = ("model", "nsga2", "tpe", "gp", "random")
 

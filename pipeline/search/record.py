@@ -24,10 +24,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pipeline.candidates import COSTS, Floats, Mask, Problem
 from pipeline.errors import RunDirectoryError
 from pipeline.paths import ExecutionPath, IndexMatrix, SearchSpace
-from pipeline.storage import JOURNAL, StudyStorage, has_study, open_storage
+from pipeline.search.candidates import COSTS, Floats, Mask, Problem
+from pipeline.search.storage import JOURNAL, StudyStorage, has_study, open_storage
 from pipeline.tasks.task import Score, Stopped
 
 SCHEMA = 1

@@ -19,7 +19,6 @@ from optuna.trial import TrialState
 
 from pipeline.errors import InvalidValueError, RunDirectoryError
 from pipeline.paths import ExecutionPath, SearchSpace
-from pipeline.samplers import SAMPLERS
 from pipeline.search import (
     Evaluated,
     Evaluator,
@@ -29,7 +28,8 @@ from pipeline.search import (
     load_study,
     search,
 )
-from pipeline.storage import JOURNAL
+from pipeline.search.samplers import SAMPLERS
+from pipeline.search.storage import JOURNAL
 from pipeline.tasks.task import Score
 from tests.pipeline.analytic import (
     IMAGES,

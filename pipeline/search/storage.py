@@ -22,9 +22,9 @@ from typing import Any
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
-from pipeline.databases import absolute, check_url, open_database, shown
 from pipeline.errors import RunDirectoryError
 from pipeline.files import write_atomically
+from pipeline.search.databases import absolute, check_url, open_database, shown
 
 JOURNAL = "study.journal"
 PLACE = "study.json"  # names database and study, where there is no journal
@@ -146,8 +146,8 @@ def open_storage(run_dir: str | os.PathLike[str], url: str | None = None) -> Stu
 
     Args:
         run_dir: holds the journal, or the file that names the study in a database; must exist.
-        url: a database (:func:`pipeline.databases.open_database`) to use in place of the journal.
-            None: the one that the run directory names, or else the journal.
+        url: a database (:func:`~pipeline.search.databases.open_database`) to use in place of the
+            journal. None: the one that the run directory names, or else the journal.
 
     Raises:
         RunDirectoryError: the run directory keeps its study elsewhere.

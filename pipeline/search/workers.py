@@ -1,6 +1,6 @@
 """A search that many workers share: each takes trials, and proposes when the queue runs short.
 
-Nobody is in charge. A worker claims some of the trials that wait (:mod:`pipeline.claims`),
+Nobody is in charge. A worker claims some of the trials that wait (:mod:`pipeline.search.claims`),
 evaluates and records them, and goes on; who finds fewer waiting than there are workers claims the
 right to propose, and proposes from all that has finished, those that are still being evaluated
 counted at what the model expects of them. So no worker waits for the slowest of a generation.
@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.candidates import Pricer, Problem, starting_paths
-from pipeline.claims import PROPOSING, Claims, WorkerInfo, bury, is_shared
 from pipeline.errors import InvalidValueError, ParetopathError
 from pipeline.paths import ExecutionPath, IndexMatrix, SearchSpace
-from pipeline.proposer import History
-from pipeline.record import Record
-from pipeline.samplers import create_proposer
-from pipeline.search import (
+from pipeline.search.candidates import Pricer, Problem, starting_paths
+from pipeline.search.claims import PROPOSING, Claims, WorkerInfo, bury, is_shared
+from pipeline.search.proposer import History
+from pipeline.search.record import Record
+from pipeline.search.samplers import create_proposer
+from pipeline.search.storage import StudyStorage
+from pipeline.search.study import (
     RUNGS,
     SAVE_SECONDS,
     Evaluator,
@@ -29,7 +30,6 @@ from pipeline.search import (
     growing,
     identity,
 )
-from pipeline.storage import StudyStorage
 from pipeline.tasks.task import Score, Stopped
 
 __all__ = ["WorkerInfo", "bury", "is_shared", "open_shared", "watch", "work"]

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from pipeline.errors import CheckpointError
 from pipeline.events import Epoch, EpochListener
-from pipeline.interruption import Cause, Interrupted, Signals
 from pipeline.recipe import TrainSettings
-from pipeline.training_state import TrainingPoint, last_checkpoint, save_checkpoint
+from pipeline.training.interruption import Cause, Interrupted, Signals
+from pipeline.training.training_state import TrainingPoint, last_checkpoint, save_checkpoint
 
 _log = logging.getLogger(__name__)
 _RESUME = "paretopath"  # the key of a checkpoint that holds what is added to Lightning's
@@ -198,7 +198,7 @@ class _Saver(pl.callbacks.Checkpoint):
 
 
 class _WholeFiles(pl.plugins.TorchCheckpointIO):
-    """Writes Lightning's checkpoints as :mod:`pipeline.training_state` does."""
+    """Writes Lightning's checkpoints as :mod:`pipeline.training.training_state` does."""
 
     def __init__(self, folder: Path, batches: int) -> None:
         super().__init__()
@@ -230,7 +230,7 @@ def fit(
         module: a LightningModule with ``settings`` of type :class:`TrainSettings`; changed in
             place.
         loader: from ``DataSplits.loader`` with a ``shuffle_seed``, and this process's share.
-        checkpoint_dir: of this training alone; see :mod:`pipeline.training_state`.
+        checkpoint_dir: of this training alone; see :mod:`pipeline.training.training_state`.
         report: hears of each epoch.
         processes: that train together; each calls this function.
         device: where it runs; the first GPU if there is one, else the CPU.

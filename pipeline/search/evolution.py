@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.candidates import Floats, Problem
 from pipeline.paths import ABSENT, IndexMatrix, SearchSpace
+from pipeline.search.candidates import Floats, Problem
 
 _BATCH = 3000  # children made and scored at once
 _NEAR = 5  # parents are crossed with one of so many neighbours in cost on either side

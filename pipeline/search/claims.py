@@ -25,7 +25,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
-from pipeline.storage import StudyStorage
+from pipeline.search.storage import StudyStorage
 
 BEATS = 4  # in a lease
 PROPOSING = -1  # the right to propose, claimed as a trial is

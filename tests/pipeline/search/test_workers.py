@@ -8,9 +8,6 @@ import pytest
 from optuna.trial import TrialState
 
 from pipeline import jobs
-from pipeline.candidates import Problem
-from pipeline.claims import PROPOSING, Claims
-from pipeline.databases import open_database
 from pipeline.errors import (
     InvalidValueError,
     MissingExtraError,
@@ -19,12 +16,15 @@ from pipeline.errors import (
     StorageError,
 )
 from pipeline.jobs.sharing import share_of_machine
-from pipeline.proposer import History, ModelProposer
 from pipeline.recipe import load_recipe
 from pipeline.run import Run
 from pipeline.search import SearchProgress, SearchSettings
-from pipeline.storage import open_storage
-from pipeline.workers import WorkerInfo, watch
+from pipeline.search.candidates import Problem
+from pipeline.search.claims import PROPOSING, Claims
+from pipeline.search.databases import open_database
+from pipeline.search.proposer import History, ModelProposer
+from pipeline.search.storage import open_storage
+from pipeline.search.workers import WorkerInfo, watch
 from tests.pipeline.analytic import FormulaPricer, tiny_space
 from tests.pipeline.shared_search import SPACE, Raising, SharedSearch, finish
 

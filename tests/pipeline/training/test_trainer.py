@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from pipeline.data.order import EpochBatches, EpochShuffle
 from pipeline.errors import CheckpointError, InvalidValueError
 from pipeline.events import Epoch
-from pipeline.interruption import Interrupted, Signals
 from pipeline.recipe import TrainSettings
-from pipeline.trainer import EpochReport, fit, trained_state
-from pipeline.training_state import check, last_checkpoint
+from pipeline.training.interruption import Interrupted, Signals
+from pipeline.training.trainer import EpochReport, fit, trained_state
+from pipeline.training.training_state import check, last_checkpoint
 
 SETTINGS = TrainSettings(epochs=3, warmup_epochs=1.0, lr=0.01)
 BATCHES = 7

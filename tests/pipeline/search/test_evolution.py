@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.candidates import Floats, Problem, enumerate_paths
-from pipeline.evolution import evolve
 from pipeline.paths import IndexMatrix
+from pipeline.search.candidates import Floats, Problem, enumerate_paths
+from pipeline.search.evolution import evolve
 from tests.pipeline.analytic import FormulaPricer, accuracy, analytic_space
 
 SPACE = analytic_space(4)

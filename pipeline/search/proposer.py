@@ -8,11 +8,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.candidates import Floats, Mask, Problem, random_paths
-from pipeline.evolution import Archive, evolve
-from pipeline.hyperparameters import fit_hyperparameters
 from pipeline.paths import IndexMatrix
-from pipeline.surrogate import AccuracyModel, Encoding, Hyperparameters, Measurements
+from pipeline.search.candidates import Floats, Mask, Problem, random_paths
+from pipeline.search.evolution import Archive, evolve
+from pipeline.search.hyperparameters import fit_hyperparameters
+from pipeline.search.surrogate import AccuracyModel, Encoding, Hyperparameters, Measurements
 
 _FIRST_MODEL = 24  # paths, the first ones included, before a model is trusted to propose
 _REFIT = 1.4  # hyperparameters are fitted anew whenever there is so many times more data

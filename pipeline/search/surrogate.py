@@ -15,8 +15,8 @@ to a single-index model", 2011): most of what fuller values bring is a saturatin
 sum. The second, with a relevance for each feature, is the interaction of any number of decisions.
 The hyperparameters (u, s, amplitudes, noise) maximise the marginal likelihood (Rasmussen and
 Williams, "Gaussian Processes for Machine Learning", 2006, eq. 5.8 and 5.9); see
-:mod:`pipeline.hyperparameters`. A path that racing stopped is known less well than the others: what
-its error exceeds theirs by is noise of its own, with a known variance.
+:mod:`pipeline.search.hyperparameters`. A path that racing stopped is known less well than the
+others: what its error exceeds theirs by is noise of its own, with a known variance.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,15 @@ from pipeline.elastic import Choice, ElasticModel, ElasticSpace, State, Unit
 from pipeline.errors import InvalidValueError
 from pipeline.evaluate import Evaluator
 from pipeline.paths import Decision, ExecutionPath
-from pipeline.racing import Finisher, Finishers, Lap, Outcome, Racer, RacingSettings, estimated
+from pipeline.search.racing import (
+    Finisher,
+    Finishers,
+    Lap,
+    Outcome,
+    Racer,
+    RacingSettings,
+    estimated,
+)
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.segmentation import Segmentation
 from pipeline.tasks.task import Score, Stopped, Task

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.candidates import (
+from pipeline.errors import InvalidValueError
+from pipeline.search.candidates import (
     PathKeys,
     Problem,
     enumerate_paths,
@@ -13,7 +14,6 @@ from pipeline.candidates import (
     repair,
     starting_paths,
 )
-from pipeline.errors import InvalidValueError
 from tests.pipeline.analytic import FormulaPricer, analytic_space, tiny_space
 
 SPACE = analytic_space(3)

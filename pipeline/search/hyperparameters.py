@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import cho_solve, lapack
 from scipy.optimize import minimize, nnls
 
-from pipeline.surrogate import (
+from pipeline.search.surrogate import (
     Encoding,
     Floats,
     Hyperparameters,

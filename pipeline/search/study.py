@@ -10,24 +10,14 @@ from typing import Protocol
 import numpy as np
 import optuna
 
-from pipeline.candidates import Pricer, Problem, starting_paths
 from pipeline.errors import InvalidValueError, nearest
 from pipeline.paths import ExecutionPath, IndexMatrix, SearchSpace
-from pipeline.proposer import History
-from pipeline.record import Evaluated, Record, evaluated, load_study
-from pipeline.samplers import SAMPLERS, create_proposer
-from pipeline.storage import exclusive, open_storage
+from pipeline.search.candidates import Pricer, Problem, starting_paths
+from pipeline.search.proposer import History
+from pipeline.search.record import Evaluated, Record
+from pipeline.search.samplers import SAMPLERS, create_proposer
+from pipeline.search.storage import exclusive, open_storage
 from pipeline.tasks.task import Score, Stopped
-
-__all__ = [
-    "Evaluated",
-    "Evaluator",
-    "SearchProgress",
-    "SearchSettings",
-    "evaluated",
-    "load_study",
-    "search",
-]
 
 RUNGS = 6  # of the ladder between the smallest and the full path
 SAVE_SECONDS = 1.0  # results that come one by one reach the disk at least this often
@@ -38,7 +28,7 @@ class Evaluator(Protocol):
 
     def __call__(self, paths: Sequence[ExecutionPath]) -> Iterable[Score | Stopped | Exception]:
         """What each path came to, in order: a score, a stop because another path was clearly better
-        (:mod:`pipeline.racing`), or the error for which that path alone fails.
+        (:mod:`pipeline.search.racing`), or the error for which that path alone fails.
 
         What is yielded early is recorded early. An error that is raised ends the search; it can be
         resumed.

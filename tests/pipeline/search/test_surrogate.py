@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from pipeline.candidates import Floats, Mask
-from pipeline.hyperparameters import _objective, _Prior, fit_hyperparameters
 from pipeline.paths import Decision, IndexMatrix, SearchSpace
-from pipeline.surrogate import AccuracyModel, Encoding, Hyperparameters, Measurements
+from pipeline.search.candidates import Floats, Mask
+from pipeline.search.hyperparameters import _objective, _Prior, fit_hyperparameters
+from pipeline.search.surrogate import AccuracyModel, Encoding, Hyperparameters, Measurements
 from tests.pipeline.analytic import FormulaPricer, accuracy, analytic_space
 
 SPACE = analytic_space()
