@@ -76,14 +76,15 @@ def measure_run(
     Args:
         run: with a front; it gets ``measured.json``. It may lack weights, on which latencies don't
             depend.
-        selection: which paths, see :func:`pipeline.front.select`.
+        selection: which paths beside the full one, see :func:`pipeline.front.select`.
         batch_size: images at once; latencies are for one image.
         threads: of the CPU; torch's own number by default.
         rounds: how often each path's turn comes.
         on_turn: told (turns done, turns in all).
     """
     front = run.front()
-    paths = [point.path for point in select(front, selection)]
+    points = {point.id: point for point in (*select(front, selection), front.full)}
+    paths = [point.path for point in points.values()]
     device = create_cost_model(
         "device",
         device=str(run.device),

@@ -29,7 +29,7 @@ class Prediction:
 
     Attributes:
         name: ``device``, ``accelerator``, ``MACs``.
-        unit: of the values: ``ms``, ``mJ``, ``G``.
+        unit: of the values: ``ms``, ``mJ``; empty for a plain count.
         values: one for each path.
         absolute: whether they claim to be the device's own: whether their error means something.
     """
@@ -119,7 +119,7 @@ def predict(
         predictions.append(Prediction(name, _UNITS[quantity], values, absolute=name in absolute))
     tracer = Tracer(build_on_meta(space))
     macs = (sum(total_macs(trace.layers) for trace in tracer(path)) for path in paths)
-    return [*predictions, Prediction("MACs", "G", tuple(count / 1e9 for count in macs))]
+    return [*predictions, Prediction("MACs", "", tuple(float(count) for count in macs))]
 
 
 def compare(
@@ -213,7 +213,7 @@ def draw(comparison: Comparison) -> "go.Figure":
             figure.add_scatter(
                 x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", row=1, col=column
             )
-        unit = prediction.unit if prediction.name != "MACs" else "GMACs"
+        unit = prediction.unit or prediction.name
         figure.update_xaxes(title=f"predicted [{unit}]", rangemode="tozero", row=1, col=column)
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title=f"measured {noun} [{_UNITS[comparison.quantity]}]", row=1, col=1)

@@ -130,6 +130,14 @@ class WandbTracker:
         self._tracking.send(Finish(self._run, failed))
 
 
+def _environment() -> dict[str, str]:
+    """Of the process: this one's, without the service that wandb may have started for it, which
+    ends when this process does.
+    """
+    own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    return own | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+
+
 def _absolute(files: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(Path(file).absolute() for file in files)
 
@@ -171,7 +179,7 @@ class WandbTracking:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                env=_environment(),
                 start_new_session=True,  # a Ctrl-C is for the job; the process ends when that does
             )
         except OSError as error:

@@ -82,6 +82,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory, run: ReportRun) -> WandbR
     run_dir = tmp_path_factory.mktemp("digits")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NETRC", str(run_dir / "none"))
+        # wandb was used by this process before; its service is gone
+        patch.setenv("WANDB_SERVICE", "3-1-unix-/tmp/no-such-folder/socket")
         return track_search(run_dir, run, project="p", group="g", tags=["t"], mode="offline")
 
 

@@ -27,7 +27,7 @@ GROUP = "tiny, magnet"
 
 @pytest.fixture(scope="module")
 def run(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A search with its sensitivity, two paths retrained and two measured."""
+    """A search with its sensitivity, two paths retrained, two and the full one measured."""
     directory = tmp_path_factory.mktemp("browsed") / "run"
     shutil.copytree(searched, directory)
     run = Run.open(directory, device="cpu")
@@ -136,7 +136,7 @@ def test_the_summary_brings_before_after_and_measured_onto_one_front(
     seen: dict[str, WandbRun], run: Run
 ) -> None:
     front, measured = run.front(), load_measured(run.measured_file)
-    assert len(measured) == 2
+    assert len(measured) == 3  # with the full path
     table = seen["summary"].table("paths")
     ids = column(table, "path")
     assert set(ids) == {p.id for p in (*front.points, front.full)}
@@ -159,7 +159,7 @@ def test_the_summary_brings_before_after_and_measured_onto_one_front(
     assert summary["retrained_paths"] == 1
     gain = (retrained.retrained_accuracy or 0) - retrained.accuracy
     assert summary["mean_gain"] == pytest.approx(gain)
-    assert summary["measured_paths"] == 2
+    assert summary["measured_paths"] == 3
     assert summary["hypervolume_after"] >= summary["hypervolume"]
 
 
