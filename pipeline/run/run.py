@@ -1,16 +1,11 @@
-"""A run directory: the names of its files, and the objects that its recipe describes."""
+"""A run: its files, and the objects that its recipe describes."""
 
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -31,8 +26,10 @@ from pipeline.paths import ExecutionPath, match_values
 from pipeline.predictor import AccuracyPredictor, PredictableSpace, PredictorEvaluator
 from pipeline.recipe import Recipe, load_recipe, parse_budget
 from pipeline.registry import create_space
+from pipeline.run.changes import require_same
+from pipeline.run.directory import RunDirectory
+from pipeline.run.environment import environment
 from pipeline.search.record import Evaluated, evaluated, load_study
-from pipeline.search.storage import JOURNAL
 from pipeline.statistics import PathStatistics, StatisticsFolder, batch_norms
 from pipeline.tasks.registry import create_task
 from pipeline.tasks.task import Task
@@ -43,26 +40,14 @@ if TYPE_CHECKING:
 
 BATCH_NORM_IMAGES = 256  # on which a path's statistics are measured, if the recipe does not say
 
-# What a resumed run may change: none of it makes a finished trial wrong.
-CHANGEABLE = ("name", "retrain", "tracking", "launch")
 _STATES: Mapping[TrialState, State] = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "stopped",
     TrialState.FAIL: "failed",
 }
-SEARCH_CHANGEABLE = ("trials", "workers", "storage", "lease_seconds")
-LIBRARIES = (
-    "torch",
-    "timm",
-    "transformers",
-    "optuna",
-    "pytorch-lightning",
-    "torch-pruning",
-    "numpy",
-)
 
 
-class Run:
+class Run(RunDirectory):
     """One run directory.
 
     Args:
@@ -74,7 +59,7 @@ class Run:
     def __init__(
         self, directory: Path | str, recipe: Recipe, *, device: torch.device | str | None = None
     ) -> None:
-        self.directory = Path(directory)
+        super().__init__(directory)
         self.recipe = recipe
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._drawn: dict[int, list[Batch]] = {}  # calibration images by how many
@@ -86,7 +71,7 @@ class Run:
         Raises:
             RunDirectoryError: there is none.
         """
-        file = Path(directory) / "recipe.yaml"
+        file = RunDirectory(directory).recipe_file
         if not file.is_file():
             raise RunDirectoryError(
                 f"{directory} is not a run directory: it holds no {file.name}; "
@@ -105,75 +90,11 @@ class Run:
         """
         run = cls(directory, recipe, device=device)
         if run.recipe_file.is_file():
-            _require_same(recipe, load_recipe(run.recipe_file), Path(directory))
+            require_same(recipe, load_recipe(run.recipe_file), Path(directory))
         run.directory.mkdir(parents=True, exist_ok=True)
         recipe.save(run.recipe_file)
         write_atomically(run.environment_file, json.dumps(environment(run.device), indent=1) + "\n")
         return run
-
-    @property
-    def recipe_file(self) -> Path:
-        """The resolved recipe."""
-        return self.directory / "recipe.yaml"
-
-    @property
-    def environment_file(self) -> Path:
-        """Versions, git hash and device of the last start."""
-        return self.directory / "environment.json"
-
-    @property
-    def weights_file(self) -> Path:
-        """The elastic weights that the search evaluates."""
-        return self.directory / "weights.safetensors"
-
-    @property
-    def study_file(self) -> Path:
-        """Every trial, as Optuna's journal."""
-        return self.directory / JOURNAL
-
-    @property
-    def front_file(self) -> Path:
-        """The front, with everything measured about it."""
-        return self.directory / "front.json"
-
-    @property
-    def report_file(self) -> Path:
-        """The report for people."""
-        return self.directory / "report.html"
-
-    def retrained_dir(self, mode: str, path_id: str | None = None) -> Path:
-        """Where a retraining keeps its files; ``path_id`` for mode ``separate``."""
-        folder = self.directory / "retrained" / mode
-        return folder / path_id if path_id else folder
-
-    def statistics_dir(self, *, shared: bool) -> Path:
-        """Where batch-norm statistics of the front's paths are, a file a path id: those under the
-        searched weights, or those under the weights of shared retraining.
-        """
-        folder = self.retrained_dir("shared") if shared else self.directory
-        return folder / "statistics"
-
-    @property
-    def costs_file(self) -> Path:
-        """What each form of a unit costs on the recipe's hardware."""
-        return self.directory / "costs.npz"
-
-    @property
-    def sensitivity_file(self) -> Path:
-        """What each decision alone does to accuracy and cost."""
-        return self.directory / "sensitivity.json"
-
-    @property
-    def measured_file(self) -> Path:
-        """What devices took for its paths."""
-        return self.directory / "measured.json"
-
-    @property
-    def races_dir(self) -> Path:
-        """What later candidates race against: finished paths' accuracies on shares of the images,
-        a file each.
-        """
-        return self.directory / "races"
 
     @cached_property
     def space(self) -> ElasticSpace:
@@ -387,31 +308,6 @@ class Deployable:
     statistics: tuple[PathStatistics, ...]
 
 
-def default_directory(recipe: Recipe) -> Path:
-    """Where a recipe's run goes if nobody says otherwise: ``runs/NAME``, budgets in the name."""
-    budgets = {
-        "energy": recipe.search.energy_budget,
-        "latency": recipe.search.latency_budget,
-    }
-    parts = [f"{name}-{text}" for name, text in budgets.items() if text is not None]
-    name = "_".join([recipe.name, *parts])
-    return Path("runs") / name.replace("%", "pct").replace(" ", "")
-
-
-def move_aside(directory: Path) -> Path | None:
-    """Renames a run directory to the first free ``NAME.1``, ``NAME.2`` …; None if there was
-    none.
-    """
-    if not directory.exists():
-        return None
-    target = next(
-        candidate
-        for number in count(1)
-        if not (candidate := directory.with_name(f"{directory.name}.{number}")).exists()
-    )
-    return directory.rename(target)
-
-
 def read_path(space: ElasticSpace, text: str) -> ExecutionPath:
     """A path as the command line names it.
 
@@ -438,72 +334,6 @@ def read_path(space: ElasticSpace, text: str) -> ExecutionPath:
     if not isinstance(content, dict):
         raise InvalidPathError(f"{text} must hold an object of decisions, but got {content!r:.60}")
     return space.parse(content)
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """What a result depends on beside its recipe: versions, git hash, device."""
-    return {
-        "python": platform.python_version(),
-        "device": _device_name(device),
-        "git": _git_hash(),
-        **{name: _version(name) for name in ("paretopath", *LIBRARIES)},
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
-
-
-def _git_hash() -> str | None:
-    """The commit of this code, marked if it was changed since; None outside a git checkout."""
-    folder = Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip() or None
-
-
-def _require_same(new: Recipe, old: Recipe, directory: Path) -> None:
-    differences = _differences(_identity(old), _identity(new))
-    if differences:
-        field, before, now = differences[0]
-        raise RunDirectoryError(
-            f"{directory} holds a run whose {field} is {before!r}, but now it is {now!r}; "
-            f"name another --run-dir, or start anew with --fresh"
-        )
-
-
-def _identity(recipe: Recipe) -> dict[str, Any]:
-    values = recipe.dump()
-    values["search"] = {k: v for k, v in values["search"].items() if k not in SEARCH_CHANGEABLE}
-    return {name: value for name, value in values.items() if name not in CHANGEABLE}
-
-
-def _differences(old: Any, new: Any, field: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        found = []
-        for name in {**old, **new}:
-            inner = f"{field}.{name}" if field else str(name)
-            found += _differences(old.get(name), new.get(name), inner)
-        return found
-    return [] if old == new else [(field, old, new)]
 
 
 def trial_record(trial: Evaluated) -> TrialRecord:
