@@ -37,7 +37,7 @@ __all__ = ["WorkerInfo", "bury", "is_shared", "open_shared", "watch", "work"]
 LEASE_SECONDS = 60.0
 _PAUSES = (0.02, 1.0)  # seconds between looks at the study while there is nothing to do
 _LOOKS = 10.0  # a second, of all workers that have nothing to do together
-_PATIENCE = 3  # evaluations that raise in a row, before a worker takes itself for broken
+_PATIENCE = 3  # evaluations that raise in a row, before a worker asks whether it is broken
 _MOST_AHEAD = 64  # paths that are proposed together because proposing is slow
 
 
@@ -108,7 +108,8 @@ def work(
     Raises:
         InvalidValueError: no path fits the budgets.
         RunDirectoryError: the study was started with other settings.
-        Exception: what the evaluator raised for the last of several paths in a row.
+        Exception: what the evaluator raised for the last of several paths in a row, the last of
+            them one that had worked before.
     """
     problem = Problem(space, pricer, settings.cost, settings.budgets)
     planner = SharedPlanner(problem, settings)
@@ -137,6 +138,7 @@ class _Worker:
         self._rng = np.random.default_rng(list(claims.me.encode()))  # to spread, not to search
         self._evaluated = 0
         self._raised = 0  # paths in a row
+        self._sound = record.problem.space.smallest  # a path that does not raise, or ought not to
         self._seconds = (0.0, 0)  # of evaluations, and how many they were
         self._proposing_seconds = 0.0  # of the last proposal
         self._read_at = -1  # how many proposals there were when the trials were read
@@ -285,8 +287,8 @@ class _Worker:
         try:
             for outcome in self._evaluator(paths):
                 yield numbers[reached], outcome
+                self._raised, self._sound = 0, paths[reached]
                 reached += 1
-                self._raised = 0
         except ParetopathError:
             raise
         except Exception as error:
@@ -310,14 +312,18 @@ class _Worker:
             raise
         except Exception as error:
             return self._failed(error)
-        self._raised = 0
+        self._raised, self._sound = 0, path
         return outcome
 
     def _failed(self, error: Exception) -> Exception:
-        """The error as an outcome, unless so many raised that it is no path's fault."""
+        """The error as an outcome, unless it is no path's fault.
+
+        After several in a row, a path that worked before tells which: it works again, or raises.
+        """
         self._raised += 1
         if self._raised >= _PATIENCE:
-            raise error
+            next(iter(self._evaluator([self._sound])))
+            self._raised = 0
         return error
 
 

@@ -49,8 +49,8 @@ def test_three_workers_one_killed_in_mid_trial_end_with_exactly_the_trials_asked
     tmp_path: Path, url: str
 ) -> None:
     search = SharedSearch(tmp_path / "run", SearchSettings(trials=50, sampler="random"), url)
-    first, second, third = (search.start(name, 0.05) for name in ("a", "b", "c"))
-    lost = search.kill_in_trial(second, "b", after=3)
+    second, first, third = (search.start(*of) for of in (("b", 0.4), ("a", 0.05), ("c", 0.05)))
+    lost = search.kill_in_trial(second, "b", after=2)
     finish(first, third)
     search.assert_complete(killed=["b"])
     assert [worker for path, worker in search.events("end") if path == lost][-1] in ("a", "c")

@@ -51,14 +51,22 @@ class Logged(FormulaEvaluator):
 
 
 class Raising(Logged):
-    """Has no memory for paths whose id begins with some digits."""
+    """Has no memory for most paths."""
 
-    digits = "01234"
+    def fits(self, path: ExecutionPath) -> bool:
+        return path == self.space.smallest or path.id[0] in "0123"
 
     def outcome(self, path: ExecutionPath) -> Score | Exception:
-        if path.id[0] in self.digits and path != self.space.full:
+        if not self.fits(path):
             raise MemoryError(f"no memory for {path.id}")
         return super().outcome(path)
+
+
+class Broken(Raising):
+    """Has no memory for any path."""
+
+    def fits(self, path: ExecutionPath) -> bool:
+        return False
 
 
 def run_worker(
@@ -117,7 +125,10 @@ class SharedSearch:
         return [(path, worker) for event, path, worker in lines if event == kind]
 
     def kill_in_trial(self, process: BaseProcess, name: str, after: int) -> str:
-        """Kills a worker while it evaluates a path, once it has begun so many; the path."""
+        """Kills a worker while it evaluates a path, once it has begun so many; the path.
+
+        Its evaluations should take long, so that it dies in one and not just after it.
+        """
         wait_until(lambda: sum(w == name for _, w in self.events("begin")) >= after)
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
