@@ -194,7 +194,8 @@ class _Saver(pl.callbacks.Checkpoint):
             raise Interrupted(cause)
 
     def _save(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self.folder / "unused")  # _WholeFiles names the file
+        # the optimiser's state too; _WholeFiles names the file
+        trainer.save_checkpoint(self.folder / "unused", weights_only=False)
 
 
 class _WholeFiles(pl.plugins.TorchCheckpointIO):
