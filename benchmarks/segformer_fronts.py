@@ -82,7 +82,7 @@ def searched(arguments: argparse.Namespace, way: str) -> Run:
 
 
 def retrained(run: Run, arguments: argparse.Namespace) -> None:
-    """Retrains the best path under each share of the energy in both modes, the full one as control."""
+    """Retrains the best path under each share of energy in both modes; the full one as control."""
     settings = {"retrain.epochs": arguments.epochs, "retrain.warmup_epochs": 1.0}
     run = Run(run.directory, run.recipe.with_overrides(settings), device="cpu")
     front = run.front()

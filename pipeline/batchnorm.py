@@ -50,6 +50,8 @@ def recalibrate(
             hook = norm.register_forward_pre_hook(_Watcher(name, sums))
             stack.callback(hook.remove)
         for images, _ in batches:
+            for norm in norms.values():  # none that a unit could fold into a layer before it
+                norm.running_mean = norm.running_var = None
             model(images)
             images_seen += len(images)
         measured = model.path

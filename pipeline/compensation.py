@@ -15,6 +15,7 @@ Compression (Frantar & Alistarh, NeurIPS 2022).
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,12 @@ Operands = tuple[Tensor, Tensor | None]
 
 RIDGE = 1e-4
 """Ridge of the normal equations, as a share of the inputs' mean variance."""
+
+
+class _Entry(NamedTuple):
+    stamp: Hashable
+    sources: tuple[Tensor, ...]
+    made: tuple[Tensor, ...]
 
 
 class Derived:
@@ -36,7 +43,8 @@ class Derived:
 
     def __init__(self, capacity: int = 64) -> None:
         self.capacity = capacity
-        self._kept: OrderedDict[Hashable, tuple[Hashable, tuple[Tensor, ...]]] = OrderedDict()
+        # with the sources themselves: the id of one that was freed may come again
+        self._kept: OrderedDict[Hashable, _Entry] = OrderedDict()
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Derived":
         return Derived(self.capacity)
@@ -50,15 +58,15 @@ class Derived:
             return make()
         stamp = tuple((id(source), source._version, source.device) for source in sources)
         found = self._kept.get(key)
-        if found is not None and found[0] == stamp:
+        if found is not None and found.stamp == stamp:
             self._kept.move_to_end(key)
-            return found[1]
+            return found.made
         with (
             torch.inference_mode(False),
             torch.no_grad(),
         ):  # kept beyond the caller's inference mode
             made = make()
-        self._kept[key] = (stamp, made)
+        self._kept[key] = _Entry(stamp, tuple(sources), made)
         self._kept.move_to_end(key)
         while len(self._kept) > self.capacity:
             self._kept.popitem(last=False)

@@ -24,8 +24,9 @@ class PathStatistics:
 
     Attributes:
         path: canonical.
-        moments: for each normalisation that the path runs, by its module's name: mean and (biased)
-            variance, (C,) each, float32, as many channels as the path has there.
+        moments: for each normalisation that the path runs (there may be none), by its module's
+            name: mean and (biased) variance, (C,) each, float32, as many channels as the path has
+            there.
     """
 
     path: ExecutionPath
@@ -55,7 +56,7 @@ class PathStatistics:
         state = read_state(file)
         mean, variance = _SUFFIXES
         names = [name.removesuffix(mean) for name in state if name.endswith(mean)]
-        if not names or set(state) != {name + s for name in names for s in _SUFFIXES}:
+        if set(state) != {name + s for name in names for s in _SUFFIXES}:
             raise CheckpointError(f"{file} does not hold batch-normalisation statistics")
         return cls(path, {name: (state[name + mean], state[name + variance]) for name in names})
 

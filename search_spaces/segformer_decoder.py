@@ -95,24 +95,29 @@ class Decoder(Unit):
             [F.conv2d(x, w[..., None, None]) for x, w in zip(features[:-1], weights, strict=False)]
             + [F.conv2d(features[-1], weights[-1][..., None, None], bias)]
         )
-        return self.head.batch_norm(fused) if self.training else fused  # type: ignore[no-any-return]
+        return fused if self._folds else self.head.batch_norm(fused)  # type: ignore[no-any-return]
 
     def _gathered(self, features: tuple[Tensor, ...], width: int) -> Tensor:
         """The batch norm's output (B, width, Y_0, X_0), one linear map of all features."""
         *weights, bias = self._merged_operands(width)
         weight = torch.cat(weights, dim=1)[..., None, None]
         fused = F.conv2d(_gather(features), weight, bias)
-        return self.head.batch_norm(fused) if self.training else fused  # type: ignore[no-any-return]
+        return fused if self._folds else self.head.batch_norm(fused)  # type: ignore[no-any-return]
+
+    @property
+    def _folds(self) -> bool:
+        """Whether batch norm is multiplied in: not while it learns or has no statistics yet."""
+        return not self.training and self.head.batch_norm.running_mean is not None
 
     def _merged_operands(self, width: int) -> tuple[Tensor, ...]:
-        """A weight (width, C_i) a branch, a bias (width,); batch norm folded in but in training."""
+        """A weight (width, C_i) a branch, a bias (width,), with batch norm where it folds."""
         head = self.head
         if head.linear_fuse.weight.is_meta:  # nothing to multiply: tracing sees shapes alone
             sizes = [branch.proj.in_features for branch in head.linear_projections]
             return *(torch.empty(width, c, device="meta") for c in sizes), torch.empty(
                 width, device="meta"
             )
-        if self.training:
+        if not self._folds:
             return self._multiply(width, folded=False)
         norm = head.batch_norm
         sources = [

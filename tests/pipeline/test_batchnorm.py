@@ -120,6 +120,13 @@ def test_statistics_survive_a_file(model: ElasticModel, tmp_path: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(pair, loaded.moments[name], strict=True))
 
 
+def test_a_path_without_normalisations_has_none_to_keep(tmp_path: Path) -> None:
+    folder = StatisticsFolder(tmp_path)
+    folder.keep(PathStatistics(ExecutionPath({"width": 4}), {}))
+    found = folder[ExecutionPath({"width": 4})]
+    assert found is not None and not found.moments
+
+
 def test_other_files_are_not_taken_for_statistics(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match="does not hold batch-normalisation statistics"):

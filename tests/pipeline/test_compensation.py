@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.compensation import Compensation, compensate
+from pipeline.compensation import Compensation, Derived, compensate
 from pipeline.elastic import ElasticConv2d, ElasticLinear
 
 
@@ -129,3 +129,12 @@ def test_ridge_keeps_copied_inputs_solvable(ridge: float) -> None:
     expected = layer(x)
     error = (layer(x[:, :6]) - expected).abs().max() / expected.std()
     assert error < 30 * ridge
+
+
+def test_what_is_derived_from_a_freed_tensor_is_not_taken_for_its_successors() -> None:
+    derived = Derived()
+    for value in range(20):
+        source = torch.full((3,), float(value))
+        (made,) = derived.get("key", [source], lambda source=source: (source.clone(),))
+        assert made.tolist() == [value] * 3
+        del source

@@ -8,6 +8,7 @@ import torch
 from transformers import SegformerForSemanticSegmentation
 
 import search_spaces
+from pipeline.batchnorm import recalibrate, recalibrated
 from pipeline.elastic import ElasticModel, ElasticSpace
 from pipeline.errors import CheckpointError, InvalidValueError
 from pipeline.tracing import total_macs, trace_layers
@@ -103,6 +104,26 @@ def test_a_rewritten_decoder_trains_the_published_weights(form: str) -> None:
         before = model(images)
         head.linear_fuse.weight.mul_(2.0)
         assert not torch.allclose(model(images), before)
+
+
+@pytest.mark.parametrize("form", ["merged", "gathered"])
+def test_a_rewritten_decoder_has_the_batch_norm_statistics_of_its_path(form: str) -> None:
+    torch.manual_seed(0)
+    space = small_space()
+    model = space.build().eval()
+    draws = [[(torch.randn(8, *space.input_shape) * size, None)] for size in (1.0, 3.0)]
+    outputs = {}
+    # one after the other, so that the statistics of the first are gone when the second's come
+    for decoder in ("as_published", form):
+        path = {"decoder.form": decoder, "decoder.width": 0.5, "stages.1.blocks.0.run": False}
+        for i, batches in enumerate(draws):
+            with recalibrated(model, recalibrate(model, path, batches)), torch.no_grad():
+                outputs[decoder, i] = model(draws[0][0][0])
+                static = model.extract(path)
+            torch.testing.assert_close(static(draws[0][0][0]), outputs[decoder, i])
+    for i in range(len(draws)):
+        torch.testing.assert_close(outputs[form, i], outputs["as_published", i])
+    assert not torch.allclose(outputs[form, 0], outputs[form, 1])
 
 
 def test_full_path_extracts_to_a_model_that_saves(tmp_path: Path) -> None:
