@@ -159,6 +159,10 @@ class Bench:
     work: Path
     problem: str
 
+    def afresh(self) -> "Bench":
+        """The same with nothing priced yet, so that each variant pays for its own prices."""
+        return replace(self, table=CostTable(self.run.space, self.table.cost_model))
+
     @property
     def reference(self) -> float:
         """The cost of the full path."""
@@ -268,7 +272,7 @@ def until(rows: Sequence[dict[str, Any]], target: float, reference: float) -> di
 def compare(bench: Bench, seed: int) -> dict[str, Any]:
     """One seed: baseline, all parts, and each part switched off in turn."""
     print(f"{bench.problem}, seed {seed}: baseline", flush=True)
-    baseline = run_baseline(bench, seed)
+    baseline = run_baseline(bench.afresh(), seed)
     target = float(volumes(baseline, bench.reference)[-1])
     spent = until(baseline, target, bench.reference)
     whole = {**spent, "gmacs": baseline[-1]["macs"] / 1e9}
@@ -278,7 +282,8 @@ def compare(bench: Bench, seed: int) -> dict[str, Any]:
     for off in (None, *PARTS):
         name = f"without {off}" if off else "all parts"
         print(f"{bench.problem}, seed {seed}: {name}", flush=True)
-        found = until(run_variant(bench, off, seed, target), target, bench.reference)
+        rows = run_variant(bench.afresh(), off, seed, target)
+        found = until(rows, target, bench.reference)
         found |= {
             "variant": name,
             "times_less_compute": whole["gmacs"] / found["gmacs"],
