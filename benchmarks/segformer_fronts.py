@@ -1,7 +1,7 @@
 """Energy saved on a SegFormer: by pruning alone, compensated, rewritten, retrained.
 
     python benchmarks/segformer_fronts.py --weights FOLDER --data FOLDER --work DIR
-        [--trials 300] [--epochs 30] [--scratch-epochs 40] [--steps search retrain scratch measure]
+        [--trials 300] [--epochs 30] [--scratch-epochs 80] [--steps search retrain scratch measure]
 
 Five ways from one trained model, and one without it, each against the full path as published:
 
@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--epochs", type=int, default=30, help="of retraining")
-    parser.add_argument("--scratch-epochs", type=int, default=40)
+    parser.add_argument("--scratch-epochs", type=int, default=80)
     parser.add_argument("--rounds", type=int, default=20, help="of measuring latency")
     steps = ("search", "retrain", "scratch", "measure")
     parser.add_argument("--steps", nargs="+", choices=steps, default=steps)
