@@ -53,11 +53,12 @@ class Logged(FormulaEvaluator):
 class Raising(Logged):
     """Has no memory for most paths."""
 
-    def fits(self, path: ExecutionPath) -> bool:
-        return path == self.space.smallest or path.id[0] in "0123"
+    @staticmethod
+    def fits(path: ExecutionPath, space: SearchSpace) -> bool:
+        return path == space.smallest or path.id[0] in "0123"
 
     def outcome(self, path: ExecutionPath) -> Score | Exception:
-        if not self.fits(path):
+        if not self.fits(path, self.space):
             raise MemoryError(f"no memory for {path.id}")
         return super().outcome(path)
 
@@ -65,7 +66,8 @@ class Raising(Logged):
 class Broken(Raising):
     """Has no memory for any path."""
 
-    def fits(self, path: ExecutionPath) -> bool:
+    @staticmethod
+    def fits(path: ExecutionPath, space: SearchSpace) -> bool:
         return False
 
 

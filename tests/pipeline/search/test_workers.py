@@ -41,13 +41,14 @@ def test_three_workers_one_killed_in_mid_trial_end_with_exactly_the_trials_asked
 ) -> None:
     settings = SearchSettings(trials=45, seed=3)
     search = SharedSearch(tmp_path / "run", settings, url_of(storage, tmp_path))
-    second, first, third = (search.start(*of) for of in (("b", 0.4), ("a", 0.05), ("c", 0.05)))
+    second, first, third = (search.start(*of) for of in (("b", 0.4), ("a", 0.1), ("c", 0.1)))
     lost = search.kill_in_trial(second, "b", after=2)
     search.bury("b")  # as the parent of a worker does; a lease is tried on the other databases
     finish(first, third)
     search.assert_complete(killed=["b"])
     ended = [worker for path, worker in search.events("end") if path == lost]
     assert ended and ended[-1] in ("a", "c")
+    assert {"a", "c"} <= {worker for _, worker in search.events("end")}
 
 
 def test_a_silent_worker_loses_its_trials_and_a_late_one_takes_them(tmp_path: Path) -> None:
@@ -65,6 +66,8 @@ def test_evaluations_that_raise_are_recorded_as_failed_with_their_reason(tmp_pat
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert len(trials) == 16 and 3 < len(failed) < 16
     assert all(trial.failure == f"MemoryError: no memory for {trial.path.id}" for trial in failed)
+    assert not any(Raising.fits(trial.path, search.space) for trial in failed)
+    assert all(Raising.fits(trial.path, search.space) for trial in trials if trial.score)
 
 
 def test_a_worker_that_can_evaluate_nothing_leaves_and_another_goes_on(tmp_path: Path) -> None:
