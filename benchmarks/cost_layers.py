@@ -5,7 +5,7 @@ transformers 5.23 (SegFormer-B2 at 512x512, 150 classes). A linear layer is a 1x
 its tokens; the two products of attention are grouped, a group a head.
 """
 
-from pipeline.tracing import Layer
+from paretopath.tracing import Layer
 
 # k, c, oy, ox, fy, fx, stride, groups, iy, ix
 SHAPES: dict[str, tuple[tuple[int, int, int, int, int, int, int, int, int, int], ...]] = {

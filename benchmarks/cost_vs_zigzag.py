@@ -25,9 +25,9 @@ from environment import RESULTS, save
 from scatter import Panel, draw
 from scipy.stats import spearmanr
 
-from pipeline.cost import create
-from pipeline.cost.accelerator import AcceleratorModel
-from pipeline.tracing import Layer
+from paretopath.cost import create
+from paretopath.cost.accelerator import AcceleratorModel
+from paretopath.tracing import Layer
 
 Floats = npt.NDArray[np.float64]
 NAME = "cost_vs_zigzag"

@@ -13,8 +13,8 @@ import torch
 from environment import median, save
 
 import search_spaces
-from pipeline.cost import CostTable
-from pipeline.cost import create as cost_model
+from paretopath.cost import CostTable
+from paretopath.cost import create as cost_model
 
 PUBLISHED = {9: 1.32, 6: 1.96, 3: 3.83}  # images per second against the full model, RTX A6000
 

@@ -19,12 +19,12 @@ import numpy as np
 from environment import save
 from ofa_energy import PRESET, Lab
 
-from pipeline.checkpoints import fetch_checkpoint
-from pipeline.cost import CostTable, create
-from pipeline.front import pareto_front
-from pipeline.measure import compare, measure_paths, predict, write_html
-from pipeline.paths import ExecutionPath
-from pipeline.predictor import AccuracyPredictor
+from paretopath.cost import CostTable, create
+from paretopath.evaluation.predictor import AccuracyPredictor
+from paretopath.front import pareto_front
+from paretopath.paths import ExecutionPath
+from paretopath.showing.measure import compare, measure_paths, predict, write_html
+from paretopath.weights.known import fetch_checkpoint
 from search_spaces.ofa_resnet import OfaResNet50Space
 
 

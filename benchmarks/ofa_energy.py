@@ -20,14 +20,14 @@ import optuna
 import torch
 from environment import save
 
-from pipeline.checkpoints import fetch_checkpoint
-from pipeline.cost import CostTable
-from pipeline.cost import create as cost_model
-from pipeline.paths import IndexMatrix
-from pipeline.predictor import AccuracyPredictor, PredictorEvaluator
-from pipeline.search import SearchSettings, search
-from pipeline.search.candidates import neighbours
-from pipeline.search.record import evaluated
+from paretopath.cost import CostTable
+from paretopath.cost import create as cost_model
+from paretopath.evaluation.predictor import AccuracyPredictor, PredictorEvaluator
+from paretopath.paths import IndexMatrix
+from paretopath.search import SearchSettings, search
+from paretopath.search.candidates import neighbours
+from paretopath.search.record import evaluated
+from paretopath.weights.known import fetch_checkpoint
 from search_spaces.ofa_resnet import OfaResNet50Space
 
 PRESET = "magnet-16nm"

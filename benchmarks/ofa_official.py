@@ -23,12 +23,12 @@ import torch.nn.functional as F
 from environment import save
 from torch import nn
 
-from pipeline.checkpoints import fetch_checkpoint
-from pipeline.cost import Costs, CostTable, LayerCostModel
-from pipeline.elastic import ElasticModel
-from pipeline.paths import ExecutionPath, IndexMatrix
-from pipeline.predictor import AccuracyPredictor
-from pipeline.tracing import Layer
+from paretopath.cost import Costs, CostTable, LayerCostModel
+from paretopath.elastic import ElasticModel
+from paretopath.evaluation.predictor import AccuracyPredictor
+from paretopath.paths import ExecutionPath, IndexMatrix
+from paretopath.tracing import Layer
+from paretopath.weights.known import fetch_checkpoint
 from search_spaces.ofa_resnet import WIDTHS, OfaResNet50Space
 from search_spaces.ofa_resnet_units import BASE_DEPTHS, EXPANDS, EXTRA_DEPTHS
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from environment import median, save
 
-from pipeline.checkpoints import fetch_checkpoint
-from pipeline.cost import CostTable
-from pipeline.cost import create as cost_model
-from pipeline.predictor import AccuracyPredictor
+from paretopath.cost import CostTable
+from paretopath.cost import create as cost_model
+from paretopath.evaluation.predictor import AccuracyPredictor
+from paretopath.weights.known import fetch_checkpoint
 from search_spaces.ofa_resnet import OfaResNet50Space
 
 PATHS = 500_000

@@ -18,15 +18,15 @@ import torch
 from environment import median, save
 
 import search_spaces
-from pipeline.cost import CostTable
-from pipeline.cost import create as cost_model
-from pipeline.data import load_data
-from pipeline.elastic import ElasticModel, ElasticSpace
-from pipeline.evaluate import Evaluator
-from pipeline.paths import ExecutionPath, Value
-from pipeline.prefixes import PrefixTree
-from pipeline.recipe import load_recipe
-from pipeline.tasks.registry import create_task
+from paretopath.cost import CostTable
+from paretopath.cost import create as cost_model
+from paretopath.data import load_data
+from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.evaluation.evaluator import Evaluator
+from paretopath.evaluation.prefixes import PrefixTree
+from paretopath.paths import ExecutionPath, Value
+from paretopath.recipe import load_recipe
+from paretopath.tasks.registry import create_task
 
 POPULATION = 50
 RECIPE = Path(__file__).parents[1] / "recipes" / "digits_vit.yaml"

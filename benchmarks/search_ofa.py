@@ -31,12 +31,12 @@ import torch
 from environment import RESULTS, save
 from ofa_official import MacsAlone
 
-from pipeline.checkpoints import fetch_checkpoint
-from pipeline.cost import CostTable
-from pipeline.front import hypervolume
-from pipeline.paths import ABSENT, IndexMatrix
-from pipeline.predictor import AccuracyPredictor, PredictorEvaluator
-from pipeline.search import SearchProgress, SearchSettings, search
+from paretopath.cost import CostTable
+from paretopath.evaluation.predictor import AccuracyPredictor, PredictorEvaluator
+from paretopath.front import hypervolume
+from paretopath.paths import ABSENT, IndexMatrix
+from paretopath.search import SearchProgress, SearchSettings, search
+from paretopath.weights.known import fetch_checkpoint
 from search_spaces import create
 from search_spaces.ofa_resnet import OfaResNet50Space
 
@@ -91,7 +91,7 @@ class Landscape:
 
 
 def ours(landscape: Landscape, trials: int, seed: int) -> Trace:
-    """The product: :func:`pipeline.search.search` with a cold cost table and its journal."""
+    """The product: :func:`paretopath.search.search` with a cold cost table and its journal."""
     trace = Trace([], [], [])
     start = time.perf_counter()
     table = CostTable(landscape.space, MacsAlone())

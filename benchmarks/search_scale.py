@@ -30,14 +30,14 @@ import numpy as np
 import optuna
 from environment import save
 
-from pipeline.front import hypervolume
-from pipeline.paths import ExecutionPath
-from pipeline.search import SearchSettings, search
-from pipeline.search.candidates import Problem
-from pipeline.search.record import Evaluated, evaluated, load_study
-from pipeline.search.storage import open_storage
-from pipeline.search.workers import WorkerInfo, open_shared, work
-from pipeline.tasks.task import Score
+from paretopath.front import hypervolume
+from paretopath.paths import ExecutionPath
+from paretopath.search import SearchSettings, search
+from paretopath.search.candidates import Problem
+from paretopath.search.record import Evaluated, evaluated, load_study
+from paretopath.search.storage import open_storage
+from paretopath.search.workers import WorkerInfo, open_shared, work
+from paretopath.tasks.task import Score
 from tests.cluster.postgresql import PostgreSQL
 from tests.pipeline.analytic import FormulaEvaluator, FormulaPricer, analytic_space
 

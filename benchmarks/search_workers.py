@@ -29,14 +29,14 @@ from typing import Any
 import optuna
 from environment import save
 
-from pipeline.paths import ExecutionPath, SearchSpace
-from pipeline.search import SearchSettings, search
-from pipeline.search.candidates import Problem
-from pipeline.search.databases import open_database
-from pipeline.search.record import evaluated, load_study
-from pipeline.search.storage import open_storage
-from pipeline.search.workers import WorkerInfo, open_shared, work
-from pipeline.tasks.task import Score
+from paretopath.paths import ExecutionPath, SearchSpace
+from paretopath.search import SearchSettings, search
+from paretopath.search.candidates import Problem
+from paretopath.search.databases import open_database
+from paretopath.search.record import evaluated, load_study
+from paretopath.search.storage import open_storage
+from paretopath.search.workers import WorkerInfo, open_shared, work
+from paretopath.tasks.task import Score
 from tests.cluster.postgresql import PostgreSQL
 from tests.pipeline.analytic import FormulaEvaluator, FormulaPricer, analytic_space
 

@@ -27,13 +27,13 @@ from typing import Any
 
 from environment import RESULTS, save
 
-from pipeline import jobs
-from pipeline.front import Point, Retrained, select
-from pipeline.jobs import RetrainJob
-from pipeline.measure import measure_paths
-from pipeline.paths import ExecutionPath
-from pipeline.recipe import load_recipe
-from pipeline.run import Run
+from paretopath import jobs
+from paretopath.front import Point, Retrained, select
+from paretopath.jobs import RetrainJob
+from paretopath.paths import ExecutionPath
+from paretopath.recipe import load_recipe
+from paretopath.run import Run
+from paretopath.showing.measure import measure_paths
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "segformer_camvid.yaml"
 AS_PUBLISHED = {"decoder.form": ["as_published"]}

@@ -32,19 +32,19 @@ import numpy as np
 import optuna
 from environment import median, save
 
-from pipeline import jobs
-from pipeline.cost import CostTable
-from pipeline.data.mixing import Mixed
-from pipeline.elastic import Step
-from pipeline.errors import InvalidValueError
-from pipeline.evaluate import Evaluation, Evaluator
-from pipeline.front import hypervolume_history
-from pipeline.paths import ExecutionPath, Value
-from pipeline.recipe import load_recipe
-from pipeline.run import Run
-from pipeline.search import SearchSettings, search
-from pipeline.search.racing import Outcome, Racer, RacingSettings
-from pipeline.tasks.task import Score, Stopped
+from paretopath import jobs
+from paretopath.cost import CostTable
+from paretopath.data.mixing import Mixed
+from paretopath.elastic import Step
+from paretopath.errors import InvalidValueError
+from paretopath.evaluation.evaluator import Evaluation, Evaluator
+from paretopath.front import hypervolume_history
+from paretopath.paths import ExecutionPath, Value
+from paretopath.recipe import load_recipe
+from paretopath.run import Run
+from paretopath.search import SearchSettings, search
+from paretopath.search.racing import Outcome, Racer, RacingSettings
+from paretopath.tasks.task import Score, Stopped
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "segformer_camvid.yaml"
 DECODER_ONLY = {"stages.*": ("full",)}

@@ -23,10 +23,10 @@ from environment import save
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline.recipe import Tracking as TrackingSettings
-from pipeline.report import ReportRun
-from pipeline.tracking import Objective, open_tracking
-from tests.pipeline.example_search import example_run
+from paretopath.recipe import Tracking as TrackingSettings
+from paretopath.showing.report import ReportRun
+from paretopath.showing.tracking import Objective, open_tracking
+from tests.pipeline.search.example_search import example_run
 
 SERVERS = ("disabled", "offline", "refused", "hanging", "500")
 

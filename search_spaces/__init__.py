@@ -1,6 +1,6 @@
 """The model families that can be searched, one file each, found by name."""
 
-from pipeline.registry import create_space as create
-from pipeline.registry import space_names as names
+from paretopath.elastic.registry import create_space as create
+from paretopath.elastic.registry import space_names as names
 
 __all__ = ["create", "names"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pipeline.elastic import (
+from paretopath.elastic import (
     ChannelGroup,
     Choice,
     ElasticModel,
@@ -17,10 +17,10 @@ from pipeline.elastic import (
     State,
     Unit,
 )
-from pipeline.errors import InvalidValueError, nearest
-from pipeline.paths import Condition, Decision, ExecutionPath, Value
-from pipeline.registry import create_space
-from pipeline.tracing import build_on_meta, total_macs, trace_units
+from paretopath.elastic.registry import create_space
+from paretopath.errors import InvalidValueError, nearest
+from paretopath.paths import Condition, Decision, ExecutionPath, Value
+from paretopath.tracing import build_on_meta, total_macs, trace_units
 
 MODEL = "model"
 """The decision that names the model."""

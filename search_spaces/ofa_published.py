@@ -8,8 +8,8 @@ holds its image size. The decisions of the supernet follow from the channels.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import InvalidPathError
-from pipeline.paths import Value
+from paretopath.errors import InvalidPathError
+from paretopath.paths import Value
 from search_spaces.ofa_resnet_units import (
     BASE_DEPTHS,
     EXPANDS,

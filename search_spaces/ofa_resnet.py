@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.elastic import ElasticSpace, Unit
-from pipeline.errors import InvalidValueError, nearest
-from pipeline.paths import ABSENT, Condition, Decision, ExecutionPath
-from pipeline.weights import load_reference
+from paretopath.elastic import ElasticSpace, Unit
+from paretopath.errors import InvalidValueError, nearest
+from paretopath.paths import ABSENT, Condition, Decision, ExecutionPath
+from paretopath.weights.files import load_reference
 from search_spaces.ofa_published import read_configuration
 from search_spaces.ofa_resnet_units import (
     BASE_DEPTHS,
@@ -145,7 +145,7 @@ class OfaResNet50Space(ElasticSpace):
         return super().parse(content)
 
     def units(self, checkpoint: str | None = None) -> list[Unit]:
-        """Resize, stem, blocks, classifier; see :meth:`pipeline.elastic.ElasticSpace.units`."""
+        """Resize, stem, blocks, classifier; see :meth:`paretopath.elastic.ElasticSpace.units`."""
         net = OfaResNet50(self.num_classes)
         if checkpoint is not None:
             own = net.state_dict()

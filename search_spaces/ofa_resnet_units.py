@@ -9,7 +9,7 @@ from collections.abc import Container, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.elastic import (
+from paretopath.elastic import (
     Choice,
     ElasticBatchNorm2d,
     ElasticConv2d,
@@ -17,7 +17,7 @@ from pipeline.elastic import (
     State,
     Unit,
 )
-from pipeline.paths import Condition
+from paretopath.paths import Condition
 
 # The published network (ofa/imagenet_classification/networks/resnets.py, ofa/model_zoo.py).
 EXTRA_DEPTHS = (0, 1, 2)
@@ -183,7 +183,7 @@ class StemConv(Unit):
     Args:
         name: the unit's name.
         part: its weights.
-        decisions: see :class:`~pipeline.elastic.Unit`; the last one sets the output channels.
+        decisions: see :class:`~paretopath.elastic.Unit`; the last one sets the output channels.
         residual: whether its input is added to its output.
         pools: whether a max-pool, stride 2, follows.
         requires: where it runs.

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pipeline.elastic import ElasticModel, ElasticSpace, Unit
-from pipeline.errors import CheckpointError
-from pipeline.paths import Value
-from pipeline.weights import load_reference
+from paretopath.elastic import ElasticModel, ElasticSpace, Unit
+from paretopath.errors import CheckpointError
+from paretopath.paths import Value
+from paretopath.weights.files import load_reference
 
 
 class PretrainedModel(ElasticModel):

@@ -19,7 +19,7 @@ from transformers.models.segformer.modeling_segformer import (
     SegformerStage,
 )
 
-from pipeline.elastic import (
+from paretopath.elastic import (
     ChannelGroup,
     Choice,
     ElasticConv2d,
@@ -29,8 +29,8 @@ from pipeline.elastic import (
     State,
     Unit,
 )
-from pipeline.errors import InvalidValueError, nearest
-from pipeline.paths import Condition, Decision
+from paretopath.errors import InvalidValueError, nearest
+from paretopath.paths import Condition, Decision
 from search_spaces.pretrained import PretrainedSpace, own_state
 from search_spaces.segformer_decoder import FORMS, GATHERED, Decoder
 from search_spaces.widths import (

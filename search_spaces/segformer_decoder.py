@@ -21,8 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
-from pipeline.compensation import Derived
-from pipeline.elastic import (
+from paretopath.elastic import (
     ChannelGroup,
     Choice,
     ElasticBatchNorm2d,
@@ -33,7 +32,8 @@ from pipeline.elastic import (
     Unit,
     fill,
 )
-from pipeline.layers import absorb_bias
+from paretopath.elastic.compensation import Derived
+from paretopath.elastic.layers import absorb_bias
 from search_spaces.widths import channels, permute_pair
 
 MERGED, GATHERED, AS_PUBLISHED = FORMS = ("merged", "gathered", "as_published")

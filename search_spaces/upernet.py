@@ -22,7 +22,7 @@ from transformers.models.swin.modeling_swin import (
     window_reverse,
 )
 
-from pipeline.elastic import (
+from paretopath.elastic import (
     ChannelGroup,
     Choice,
     ElasticLinear,
@@ -31,8 +31,8 @@ from pipeline.elastic import (
     State,
     Unit,
 )
-from pipeline.errors import InvalidValueError, nearest
-from pipeline.paths import Condition, Decision
+from paretopath.errors import InvalidValueError, nearest
+from paretopath.paths import Condition, Decision
 from search_spaces.pretrained import PretrainedSpace, own_state
 from search_spaces.upernet_decoder import Decoder
 from search_spaces.widths import (

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.upernet.modeling_upernet import UperNetConvModule, UperNetHead
 
-from pipeline.elastic import (
+from paretopath.elastic import (
     ChannelGroup,
     Choice,
     ElasticBatchNorm2d,
@@ -29,7 +29,7 @@ from pipeline.elastic import (
     State,
     Unit,
 )
-from pipeline.layers import absorb_bias
+from paretopath.elastic.layers import absorb_bias
 from search_spaces.widths import channels, permute_pair
 
 

@@ -15,7 +15,7 @@ from timm.layers import Attention, Mlp
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from pipeline.elastic import (
+from paretopath.elastic import (
     ChannelGroup,
     Choice,
     ElasticLinear,
@@ -25,9 +25,9 @@ from pipeline.elastic import (
     Unit,
     fill,
 )
-from pipeline.errors import InvalidValueError, nearest
-from pipeline.paths import Condition, Decision
-from pipeline.weights import load_reference
+from paretopath.errors import InvalidValueError, nearest
+from paretopath.paths import Condition, Decision
+from paretopath.weights.files import load_reference
 
 
 class VitSpace(ElasticSpace):
@@ -124,7 +124,7 @@ class VitSpace(ElasticSpace):
         return model.eval()
 
     def units(self, checkpoint: str | None = None) -> list[Unit]:
-        """Stem, blocks and exits; see :meth:`pipeline.elastic.ElasticSpace.units`."""
+        """Stem, blocks and exits; see :meth:`paretopath.elastic.ElasticSpace.units`."""
         vit = self.reference()
         if checkpoint is not None:
             load_reference(vit, checkpoint, replaceable=("head.",))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import InvalidValueError, nearest
-from pipeline.paths import Value
+from paretopath.errors import InvalidValueError, nearest
+from paretopath.paths import Value
 
 
 def fractions(name: str, values: Sequence[float]) -> tuple[float, ...]:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import jobs
-from pipeline.recipe import load_recipe
-from pipeline.run import Run
+from paretopath import jobs
+from paretopath.recipe import load_recipe
+from paretopath.run import Run
 
 TINY = """
 name: tiny

@@ -8,12 +8,12 @@ from pathlib import Path
 import optuna
 import pytest
 
-from pipeline.errors import StorageError
-from pipeline.search import SearchSettings, search
-from pipeline.search.databases import open_database
+from paretopath.errors import StorageError
+from paretopath.search import SearchSettings, search
+from paretopath.search.databases import open_database
 from tests.cluster.postgresql import PostgreSQL
 from tests.pipeline.analytic import FormulaEvaluator, FormulaPricer
-from tests.pipeline.shared_search import PROCESSES, SPACE, SharedSearch, finish, wait_until
+from tests.pipeline.search.shared_search import PROCESSES, SPACE, SharedSearch, finish, wait_until
 
 
 def serve(url: str, port: int) -> None:

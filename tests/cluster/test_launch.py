@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import LaunchError
-from pipeline.launch import Call, Job, JobState, cancel, launch, result, states
-from pipeline.recipe import Launch
+from paretopath.errors import LaunchError
+from paretopath.launch import Call, Job, JobState, cancel, launch, result, states
+from paretopath.recipe import Launch
 from tests.cluster.slurm import Slurm
 from tests.pipeline import launch_calls
 

@@ -14,12 +14,12 @@ from typing import TypeVar
 import pytest
 import yaml
 
-from pipeline import jobs
-from pipeline.front import Point
-from pipeline.jobs import RetrainStatus
-from pipeline.run import Run
+from paretopath import jobs
+from paretopath.front import Point
+from paretopath.jobs import RetrainStatus
+from paretopath.run import Run
 from tests.cluster.slurm import Slurm
-from tests.pipeline.wandb_file import read_runs
+from tests.pipeline.showing.wandb_file import read_runs
 
 T = TypeVar("T")
 EPOCHS = 5

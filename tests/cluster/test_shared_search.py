@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.launch import Call, launch, states
-from pipeline.recipe import Launch
-from pipeline.search import SearchSettings
+from paretopath.launch import Call, launch, states
+from paretopath.recipe import Launch
+from paretopath.search import SearchSettings
 from tests.cluster.postgresql import PostgreSQL
 from tests.cluster.slurm import Slurm
-from tests.pipeline.shared_search import SharedSearch, run_job, wait_until
+from tests.pipeline.search.shared_search import SharedSearch, run_job, wait_until
 
 SETTINGS = {"where": "slurm", "cpus_per_task": 1, "time_minutes": 10, "retries": 1}
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipeline.paths import Condition, Decision, ExecutionPath, IndexMatrix, SearchSpace
-from pipeline.search.candidates import COSTS
-from pipeline.tasks.task import Score
+from paretopath.paths import Condition, Decision, ExecutionPath, IndexMatrix, SearchSpace
+from paretopath.search.candidates import COSTS
+from paretopath.tasks.task import Score
 
 IMAGES = 1000
 

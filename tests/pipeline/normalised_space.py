@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from pipeline.elastic import (
+from paretopath.elastic import (
     Choice,
     ElasticBatchNorm2d,
     ElasticConv2d,
@@ -11,7 +11,7 @@ from pipeline.elastic import (
     State,
     Unit,
 )
-from pipeline.paths import Decision
+from paretopath.paths import Decision
 
 WIDTHS = (4, 8, 16)
 

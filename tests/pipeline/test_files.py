@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import write_atomically
+from paretopath.files import write_atomically
 
 
 def test_writes_text_as_utf8_and_bytes_as_they_are(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
     """kill -9 at any moment: what stands under the name is one writer's whole content."""
     file = tmp_path / "file"
     program = (
-        "import sys; from pipeline.files import write_atomically\n"
+        "import sys; from paretopath.files import write_atomically\n"
         "for i in range(10**9): write_atomically(sys.argv[1], str(i % 10) * 1_000_000)"
     )
     for _ in range(3):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import InvalidPathError, InvalidValueError
-from pipeline.paths import (
+from paretopath.errors import InvalidPathError, InvalidValueError
+from paretopath.paths import (
     ABSENT,
     Condition,
     Decision,

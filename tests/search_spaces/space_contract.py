@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.cost.model import Costs, LayerCostModel
-from pipeline.cost.table import CostTable
-from pipeline.elastic import ElasticModel, ElasticSpace
-from pipeline.evaluate import Evaluator
-from pipeline.paths import ExecutionPath
-from pipeline.tasks.task import Score
-from pipeline.tracing import Layer, build_on_meta, trace_units
+from paretopath.cost.model import Costs, LayerCostModel
+from paretopath.cost.table import CostTable
+from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.evaluation.evaluator import Evaluator
+from paretopath.paths import ExecutionPath
+from paretopath.tasks.task import Score
+from paretopath.tracing import Layer, build_on_meta, trace_units
 
 
 class MacsOnly(LayerCostModel):

@@ -10,10 +10,10 @@ import torch
 from transformers import SegformerForSemanticSegmentation
 
 import search_spaces
-from pipeline.cost.table import CostTable
-from pipeline.elastic import ElasticModel, ElasticSpace
-from pipeline.errors import InvalidValueError
-from pipeline.importance import sort_by_magnitude
+from paretopath.calibration.importance import sort_by_magnitude
+from paretopath.cost.table import CostTable
+from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.errors import InvalidValueError
 from search_spaces.family import FamilySpace, member_path
 from search_spaces.pretrained import PretrainedSpace
 from tests.search_spaces.space_contract import MacsOnly, SpaceContract

@@ -13,11 +13,11 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 import search_spaces
-from pipeline.cost.table import CostTable
-from pipeline.elastic import ElasticModel
-from pipeline.errors import CheckpointError, InvalidPathError, InvalidValueError
-from pipeline.paths import ABSENT, ExecutionPath
-from pipeline.weights import write_state
+from paretopath.cost.table import CostTable
+from paretopath.elastic import ElasticModel
+from paretopath.errors import CheckpointError, InvalidPathError, InvalidValueError
+from paretopath.paths import ABSENT, ExecutionPath
+from paretopath.weights.files import write_state
 from search_spaces.ofa_resnet import WIDTHS, OfaResNet50Space
 from search_spaces.ofa_resnet_units import BASE_DEPTHS, EXPANDS, OfaResNet50, channels, middle_width
 from tests.search_spaces.space_contract import MacsOnly, SpaceContract

@@ -8,10 +8,10 @@ import torch
 from transformers import SegformerForSemanticSegmentation
 
 import search_spaces
-from pipeline.batchnorm import recalibrate, recalibrated
-from pipeline.elastic import ElasticModel, ElasticSpace
-from pipeline.errors import CheckpointError, InvalidValueError
-from pipeline.tracing import total_macs, trace_layers
+from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.errors import CheckpointError, InvalidValueError
+from paretopath.evaluation.batch_norm import recalibrate, recalibrated
+from paretopath.tracing import total_macs, trace_layers
 from search_spaces.pretrained import PretrainedSpace
 from tests.search_spaces.space_contract import SpaceContract
 

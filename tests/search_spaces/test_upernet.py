@@ -9,9 +9,9 @@ import torch
 from transformers import UperNetForSemanticSegmentation
 
 import search_spaces
-from pipeline.elastic import ElasticModel, ElasticSpace
-from pipeline.errors import CheckpointError, InvalidValueError
-from pipeline.tracing import total_macs, trace_layers
+from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.errors import CheckpointError, InvalidValueError
+from paretopath.tracing import total_macs, trace_layers
 from search_spaces.pretrained import PretrainedSpace
 from tests.search_spaces.space_contract import SpaceContract
 

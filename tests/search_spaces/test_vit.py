@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 
 import search_spaces
-from pipeline.elastic import ElasticModel
-from pipeline.errors import CheckpointError, InvalidPathError, InvalidValueError
-from pipeline.importance import sort_by_magnitude
+from paretopath.calibration.importance import sort_by_magnitude
+from paretopath.elastic import ElasticModel
+from paretopath.errors import CheckpointError, InvalidPathError, InvalidValueError
 from search_spaces.vit import VitSpace
 from tests.search_spaces.space_contract import SpaceContract
 

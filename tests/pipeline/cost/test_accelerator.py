@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cost import create
-from pipeline.cost.accelerator import AcceleratorModel, Objective
-from pipeline.cost.design import preset_names, read_preset
-from pipeline.cost.hardware import LEVELS
-from pipeline.errors import HardwareError, InvalidValueError
-from pipeline.tracing import Layer
+from paretopath.cost import create
+from paretopath.cost.accelerator import AcceleratorModel, Objective
+from paretopath.cost.design import preset_names, read_preset
+from paretopath.cost.hardware import LEVELS
+from paretopath.errors import HardwareError, InvalidValueError
+from paretopath.tracing import Layer
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.cost import create
-from pipeline.cost.design import load_design, preset_names, read_preset
-from pipeline.cost.zigzag_format import zigzag_accelerator, zigzag_mapping
-from pipeline.errors import HardwareError
-from pipeline.tracing import Layer
+from paretopath.cost import create
+from paretopath.cost.design import load_design, preset_names, read_preset
+from paretopath.cost.zigzag_format import zigzag_accelerator, zigzag_mapping
+from paretopath.errors import HardwareError
+from paretopath.tracing import Layer
 
 LAYERS = [
     Layer.conv(k=64, c=32, oy=14, ox=14, fy=3, fx=3, iy=14, ix=14),
     Layer.conv(k=100, c=48, oy=7, ox=7),
 ]
-MAGNET = (resources.files("pipeline.cost") / "presets" / "magnet-16nm.yaml").read_text()
+MAGNET = (resources.files("paretopath.cost") / "presets" / "magnet-16nm.yaml").read_text()
 Change = Callable[[Any], Any]
 
 

@@ -13,16 +13,16 @@ import torch
 from torch import nn
 
 import search_spaces
-from pipeline.cost.device import DeviceCostModel
-from pipeline.cost.device_setup import Setup
-from pipeline.cost.materials import random_module, random_state
-from pipeline.cost.meter import EnergyMeter, find_meter
-from pipeline.cost.operators import kind_of, time_kinds
-from pipeline.cost.stopwatch import Effort, Sample, summarise
-from pipeline.cost.table import CostTable
-from pipeline.elastic import ElasticSpace
-from pipeline.errors import InvalidValueError, ParetopathError, RunDirectoryError
-from pipeline.tracing import UnitTrace, build_on_meta, trace_units
+from paretopath.cost.device import DeviceCostModel
+from paretopath.cost.device_setup import Setup
+from paretopath.cost.materials import random_module, random_state
+from paretopath.cost.meter import EnergyMeter, find_meter
+from paretopath.cost.operators import kind_of, time_kinds
+from paretopath.cost.stopwatch import Effort, Sample, summarise
+from paretopath.cost.table import CostTable
+from paretopath.elastic import ElasticSpace
+from paretopath.errors import InvalidValueError, ParetopathError, RunDirectoryError
+from paretopath.tracing import UnitTrace, build_on_meta, trace_units
 
 QUICK = Effort(min_runs=3, max_runs=5)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cost import create, mapper
-from pipeline.errors import HardwareError, InvalidValueError, MissingExtraError
-from pipeline.tracing import Layer
+from paretopath.cost import create, mapper
+from paretopath.errors import HardwareError, InvalidValueError, MissingExtraError
+from paretopath.tracing import Layer
 
 SMALL = Layer.conv(k=32, c=8, oy=4, ox=4)
 DESIGNS = ("tpu_like", "meta_prototype")

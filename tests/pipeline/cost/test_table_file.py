@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cost import CostTable, create
-from pipeline.cost.table_file import load_table, save_table
-from pipeline.elastic import ElasticSpace
-from pipeline.registry import create_space
+from paretopath.cost import CostTable, create
+from paretopath.cost.table_file import load_table, save_table
+from paretopath.elastic import ElasticSpace
+from paretopath.elastic.registry import create_space
 
 MODEL = {"depth": 3, "embed_dim": 32, "num_heads": 2, "patch_size": 4, "img_size": 16}
 MODEL |= {"num_classes": 4}

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.cost import create
-from pipeline.cost.design import preset_names
-from pipeline.tracing import Layer
+from paretopath.cost import create
+from paretopath.cost.design import preset_names
+from paretopath.tracing import Layer
 
 FILE = Path(__file__).with_name("golden.json")
 QUANTITIES = ("energy_mj", "latency_ms", "dram_bytes")

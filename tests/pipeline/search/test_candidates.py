@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.errors import InvalidValueError
-from pipeline.search.candidates import (
+from paretopath.errors import InvalidValueError
+from paretopath.search.candidates import (
     PathKeys,
     Problem,
     enumerate_paths,

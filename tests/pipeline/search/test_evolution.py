@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.paths import IndexMatrix
-from pipeline.search.candidates import Floats, Problem, enumerate_paths
-from pipeline.search.evolution import evolve
+from paretopath.paths import IndexMatrix
+from paretopath.search.candidates import Floats, Problem, enumerate_paths
+from paretopath.search.evolution import evolve
 from tests.pipeline.analytic import FormulaPricer, accuracy, analytic_space
 
 SPACE = analytic_space(4)

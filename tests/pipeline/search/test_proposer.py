@@ -4,10 +4,10 @@ import moocore
 import numpy as np
 import pytest
 
-from pipeline.paths import IndexMatrix
-from pipeline.search.candidates import Floats, Problem, random_paths, starting_paths
-from pipeline.search.proposer import History, ModelProposer, Staircase
-from pipeline.search.samplers import RandomProposer, create_proposer
+from paretopath.paths import IndexMatrix
+from paretopath.search.candidates import Floats, Problem, random_paths, starting_paths
+from paretopath.search.proposer import History, ModelProposer, Staircase
+from paretopath.search.samplers import RandomProposer, create_proposer
 from tests.pipeline.analytic import FormulaPricer, accuracy, analytic_space
 
 SPACE = analytic_space()

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.elastic import Choice, ElasticModel, ElasticSpace, State, Unit
-from pipeline.errors import InvalidValueError
-from pipeline.evaluate import Evaluator
-from pipeline.paths import Decision, ExecutionPath
-from pipeline.search.racing import (
+from paretopath.elastic import Choice, ElasticModel, ElasticSpace, State, Unit
+from paretopath.errors import InvalidValueError
+from paretopath.evaluation.evaluator import Evaluator
+from paretopath.paths import Decision, ExecutionPath
+from paretopath.search.racing import (
     Finisher,
     Finishers,
     Lap,
@@ -21,9 +21,9 @@ from pipeline.search.racing import (
     RacingSettings,
     estimated,
 )
-from pipeline.tasks.classification import Classification
-from pipeline.tasks.segmentation import Segmentation
-from pipeline.tasks.task import Score, Stopped, Task
+from paretopath.tasks.classification import Classification
+from paretopath.tasks.segmentation import Segmentation
+from paretopath.tasks.task import Score, Stopped, Task
 
 LEVELS = tuple(range(12))
 IMAGES, BATCH, CLASSES = 320, 10, 4

@@ -12,8 +12,8 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from pipeline.errors import RunDirectoryError
-from pipeline.search.storage import JOURNAL, Journal, exclusive, open_storage
+from paretopath.errors import RunDirectoryError
+from paretopath.search.storage import JOURNAL, Journal, exclusive, open_storage
 
 
 def numbers(journal: Journal, start: int = 0) -> list[int]:
@@ -84,7 +84,7 @@ def test_a_broken_line_is_an_error_that_names_it(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from pipeline.search.storage import Journal
+from paretopath.search.storage import Journal
 journal = Journal(sys.argv[1])
 for block in range(20):
     with journal.batch():
@@ -127,7 +127,7 @@ def test_optuna_reads_and_continues_the_journal(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys, time
-from pipeline.search.storage import exclusive
+from paretopath.search.storage import exclusive
 with exclusive(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

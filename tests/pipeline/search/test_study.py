@@ -17,9 +17,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from pipeline.errors import InvalidValueError, RunDirectoryError
-from pipeline.paths import ExecutionPath, SearchSpace
-from pipeline.search import (
+from paretopath.errors import InvalidValueError, RunDirectoryError
+from paretopath.paths import ExecutionPath, SearchSpace
+from paretopath.search import (
     Evaluated,
     Evaluator,
     SearchProgress,
@@ -28,9 +28,9 @@ from pipeline.search import (
     load_study,
     search,
 )
-from pipeline.search.samplers import SAMPLERS
-from pipeline.search.storage import JOURNAL
-from pipeline.tasks.task import Score
+from paretopath.search.samplers import SAMPLERS
+from paretopath.search.storage import JOURNAL
+from paretopath.tasks.task import Score
 from tests.pipeline.analytic import (
     IMAGES,
     FormulaEvaluator,

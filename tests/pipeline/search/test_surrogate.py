@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from pipeline.paths import Decision, IndexMatrix, SearchSpace
-from pipeline.search.candidates import Floats, Mask
-from pipeline.search.hyperparameters import _objective, _Prior, fit_hyperparameters
-from pipeline.search.surrogate import AccuracyModel, Encoding, Hyperparameters, Measurements
+from paretopath.paths import Decision, IndexMatrix, SearchSpace
+from paretopath.search.candidates import Floats, Mask
+from paretopath.search.hyperparameters import _objective, _Prior, fit_hyperparameters
+from paretopath.search.surrogate import AccuracyModel, Encoding, Hyperparameters, Measurements
 from tests.pipeline.analytic import FormulaPricer, accuracy, analytic_space
 
 SPACE = analytic_space()

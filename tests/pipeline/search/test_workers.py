@@ -7,26 +7,26 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
-from pipeline import jobs
-from pipeline.errors import (
+from paretopath import jobs
+from paretopath.errors import (
     InvalidValueError,
     MissingExtraError,
     RecipeError,
     RunDirectoryError,
     StorageError,
 )
-from pipeline.jobs.sharing import share_of_machine
-from pipeline.recipe import load_recipe
-from pipeline.run import Run
-from pipeline.search import SearchProgress, SearchSettings
-from pipeline.search.candidates import Problem
-from pipeline.search.claims import PROPOSING, Claims
-from pipeline.search.databases import open_database
-from pipeline.search.proposer import History, ModelProposer
-from pipeline.search.storage import open_storage
-from pipeline.search.workers import WorkerInfo, watch
+from paretopath.jobs.sharing import share_of_machine
+from paretopath.recipe import load_recipe
+from paretopath.run import Run
+from paretopath.search import SearchProgress, SearchSettings
+from paretopath.search.candidates import Problem
+from paretopath.search.claims import PROPOSING, Claims
+from paretopath.search.databases import open_database
+from paretopath.search.proposer import History, ModelProposer
+from paretopath.search.storage import open_storage
+from paretopath.search.workers import WorkerInfo, watch
 from tests.pipeline.analytic import FormulaPricer, tiny_space
-from tests.pipeline.shared_search import SPACE, Broken, Raising, SharedSearch, finish
+from tests.pipeline.search.shared_search import SPACE, Broken, Raising, SharedSearch, finish
 
 STORAGES = ["journal", "sqlite"]
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.errors import InvalidValueError
-from pipeline.recipe import TrainSettings
-from pipeline.recipe.tasks import ClassificationTask
-from pipeline.tasks.classification import Classification, proportion_error
-from pipeline.tasks.registry import create_task
-from pipeline.tasks.task import Task
+from paretopath.errors import InvalidValueError
+from paretopath.recipe import TrainSettings
+from paretopath.recipe.tasks import ClassificationTask
+from paretopath.tasks.classification import Classification, proportion_error
+from paretopath.tasks.registry import create_task
+from paretopath.tasks.task import Task
 
 
 @pytest.fixture

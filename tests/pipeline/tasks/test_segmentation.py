@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from pipeline.errors import InvalidValueError
-from pipeline.recipe import TrainSettings
-from pipeline.recipe.tasks import SegmentationTask
-from pipeline.tasks.registry import create_task
-from pipeline.tasks.segmentation import MeanIoU, Segmentation, bootstrap_error, mean_iou
-from pipeline.tasks.task import Task
-from pipeline.tasks.windows import SlidingWindow
+from paretopath.errors import InvalidValueError
+from paretopath.recipe import TrainSettings
+from paretopath.recipe.tasks import SegmentationTask
+from paretopath.tasks.registry import create_task
+from paretopath.tasks.segmentation import MeanIoU, Segmentation, bootstrap_error, mean_iou
+from paretopath.tasks.task import Task
+from paretopath.tasks.windows import SlidingWindow
 
 
 def batch(seed: int = 0, *, images: int = 4, classes: int = 5) -> tuple[Tensor, Tensor]:

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pipeline.data.order import EpochBatches, EpochShuffle
-from pipeline.errors import CheckpointError, InvalidValueError
-from pipeline.events import Epoch
-from pipeline.recipe import TrainSettings
-from pipeline.training.interruption import Interrupted, Signals
-from pipeline.training.trainer import EpochReport, fit, trained_state
-from pipeline.training.training_state import check, last_checkpoint
+from paretopath.data.order import EpochBatches, EpochShuffle
+from paretopath.errors import CheckpointError, InvalidValueError
+from paretopath.recipe import TrainSettings
+from paretopath.training.epoch import Epoch
+from paretopath.training.interruption import Interrupted, Signals
+from paretopath.training.trainer import EpochReport, fit, trained_state
+from paretopath.training.training_state import check, last_checkpoint
 
 SETTINGS = TrainSettings(epochs=3, warmup_epochs=1.0, lr=0.01)
 BATCHES = 7

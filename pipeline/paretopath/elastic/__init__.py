@@ -1,0 +1,35 @@
+"""One set of weights that runs any path: layers, units, the chain of them, families by name."""
+
+from paretopath.elastic.layers import (
+    ElasticBatchNorm2d,
+    ElasticConv2d,
+    ElasticLayer,
+    ElasticLinear,
+    fill,
+)
+from paretopath.elastic.model import (
+    ChannelGroup,
+    Choice,
+    ElasticModel,
+    ElasticSpace,
+    Reader,
+    State,
+    Step,
+    Unit,
+)
+
+__all__ = [
+    "ChannelGroup",
+    "Choice",
+    "ElasticBatchNorm2d",
+    "ElasticConv2d",
+    "ElasticLayer",
+    "ElasticLinear",
+    "ElasticModel",
+    "ElasticSpace",
+    "Reader",
+    "State",
+    "Step",
+    "Unit",
+    "fill",
+]

@@ -1,0 +1,269 @@
+"""The chain of units that runs any execution path with one set of weights.
+
+An :class:`ElasticModel` is a list of :class:`Unit`. A unit runs where its condition holds, does
+only what its own decisions say, and hands its state to the next one. An exit is a unit whose output
+is the model's; a path ends there. Nothing is copied when the path changes: elastic layers take
+views of their weights.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from paretopath.elastic.batch_norm import NormSwitch, PathStatistics
+from paretopath.elastic.layers import (
+    ElasticBatchNorm2d,
+    ElasticConv2d,
+    ElasticLayer,
+    ElasticLinear,
+    fill,
+)
+from paretopath.errors import InvalidPathError, InvalidValueError
+from paretopath.paths import Condition, Decision, ExecutionPath, SearchSpace, Value
+
+__all__ = [
+    "ChannelGroup",
+    "Choice",
+    "ElasticBatchNorm2d",
+    "ElasticConv2d",
+    "ElasticLayer",
+    "ElasticLinear",
+    "ElasticModel",
+    "ElasticSpace",
+    "Reader",
+    "State",
+    "Step",
+    "Unit",
+    "fill",
+]
+
+State = Any  # a tensor, or a pytree of tensors, each with the batch as its first dimension
+Choice = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """An elastic layer that reads a group of channels.
+
+    Attributes:
+        layer: its name inside the (elastic) unit.
+        segment: which part of its concatenated input the channels are.
+    """
+
+    layer: str
+    segment: int = 0
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels of a unit that can be reordered together without changing its function.
+
+    Attributes:
+        layer: the layer whose output channels head the group, by its name inside the extracted
+            unit.
+        shape: the output channels' structure: (hidden,), or (3, heads, head_dim) for a fused qkv.
+        axis: which axis of ``shape`` is reordered; the others stay together.
+        readers: the elastic layers that read the channels, whose weights can be re-solved.
+    """
+
+    layer: str
+    shape: tuple[int, ...]
+    axis: int = 0
+    readers: tuple[Reader, ...] = ()
+
+
+class Unit(nn.Module, ABC):
+    """One step of a forward pass.
+
+    Args:
+        name: dotted, unique in its model: ``blocks.3``.
+        decisions: the names of the decisions on which its computation depends, the shape of the
+            state that reaches it included. It is shown no other.
+        requires: where the unit runs; on every path if None. Elsewhere the state passes unchanged.
+    """
+
+    is_exit = False
+
+    def __init__(
+        self, name: str, *, decisions: Sequence[str] = (), requires: Condition | None = None
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.decisions = tuple(decisions)
+        self.requires = requires
+
+    @abstractmethod
+    def forward(self, state: State, choice: Choice) -> State:
+        """The next state.
+
+        Args:
+            state: what the unit before gave; the images (B, C, Y, X) for the first unit.
+            choice: the values of this unit's decisions, those that matter.
+        """
+
+    @abstractmethod
+    def extract(self, choice: Choice) -> nn.Module:
+        """A plain module that maps a state as :meth:`forward` does here; weights are copied."""
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """The groups of channels that decisions narrow, to be sorted by importance."""
+        return []
+
+    def permute(self, group: ChannelGroup, order: Tensor) -> None:
+        """Reorders a group's channels in place, the unit's function unchanged.
+
+        Args:
+            group: one of :meth:`channel_groups`.
+            order: (shape[axis],) old index of each new place, integer.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} names channel groups but can't permute them"
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A unit and the values of its decisions on one path."""
+
+    unit: Unit
+    choice: tuple[tuple[str, Value], ...]
+
+    def __call__(self, state: State) -> State:
+        return self.unit(state, dict(self.choice))
+
+
+class ElasticModel(nn.Module):
+    """A chain of units with one set of weights that runs any path of its space in place.
+
+    Args:
+        space: the decisions.
+        units: in the order in which they run. An exit ends the path on which its condition holds.
+
+    Attributes:
+        statistics: batch-norm statistics of the paths that have their own: such a path runs, and is
+            extracted, with them. Not part of the state dict.
+    """
+
+    def __init__(self, space: SearchSpace, units: Sequence[Unit]) -> None:
+        super().__init__()
+        self.space = space
+        self.units = nn.ModuleDict({unit.name.replace(".", "_"): unit for unit in units})
+        self.statistics: Mapping[ExecutionPath, PathStatistics] = {}
+        self._norms = NormSwitch(self)
+        self.activate(space.full)
+
+    @property
+    def chain(self) -> list[Unit]:
+        """All units in order, those of other paths included."""
+        return list(self.units.values())  # type: ignore[arg-type]
+
+    @property
+    def path(self) -> ExecutionPath:
+        """The active path."""
+        return self._path
+
+    def steps(self, path: Mapping[str, Value]) -> tuple[Step, ...]:
+        """The units that run on a canonical path, each with its choice; an exit is the last."""
+        steps = []
+        for unit in self.chain:
+            if unit.requires is None or unit.requires.holds(path):
+                choice = tuple((name, path[name]) for name in unit.decisions if name in path)
+                steps.append(Step(unit, choice))
+                if unit.is_exit:
+                    break
+        return tuple(steps)
+
+    def activate(self, path: Mapping[str, Value]) -> None:
+        """Makes ``path`` the one that :meth:`forward` runs. Copies no weights.
+
+        Raises:
+            InvalidPathError: the path is not one of the space.
+        """
+        self._path = self.space.canonical(path)
+        self._steps = self.steps(self._path)
+        if not self._steps:
+            raise InvalidPathError("the path runs no unit")
+        self._norms.use(self.statistics.get(self._path))
+
+    @contextmanager
+    def active(self, path: Mapping[str, Value]) -> Iterator[Self]:
+        """Runs ``path`` inside the block and the path of before after it."""
+        before, steps = self._path, self._steps
+        self.activate(path)
+        try:
+            yield self
+        finally:
+            self._path, self._steps = before, steps
+            self._norms.use(self.statistics.get(before))
+
+    def forward(self, images: Tensor) -> Any:
+        """The output of the active path for images (B, C, Y, X)."""
+        state: State = images
+        for step in self._steps:
+            state = step(state)
+        return state
+
+    def parts(self) -> list["ElasticModel"]:
+        """The models that make up this one, around the same units: itself, or those of a family."""
+        return [self]
+
+    def extract(self, path: Mapping[str, Value]) -> nn.Module:
+        """The static model of one path: plain modules with copies of the weights, same output."""
+        static = nn.Sequential()
+        with self.active(path):
+            for step in self._steps:
+                static.add_module(
+                    step.unit.name.replace(".", "_"), step.unit.extract(dict(step.choice))
+                )
+        return static.train(self.training)
+
+
+class ElasticSpace(SearchSpace, ABC):
+    """A search space that can build its model.
+
+    Args:
+        decisions: see :class:`~paretopath.paths.SearchSpace`.
+        input_shape: (C, Y, X) of one image.
+
+    Attributes:
+        batch_norm_per_path: whether a path's accuracy means little before its batch-norm statistics
+            are measured, since nothing else makes up for narrowed layers.
+    """
+
+    batch_norm_per_path = False
+
+    def __init__(self, decisions: Sequence[Decision], *, input_shape: tuple[int, int, int]) -> None:
+        super().__init__(decisions)
+        self.input_shape = input_shape
+
+    @abstractmethod
+    def units(self, checkpoint: str | None = None) -> list[Unit]:
+        """New units, in order, with random weights or a checkpoint's of the original library.
+
+        Args:
+            checkpoint: a local file or folder, or a hub id; random weights (torch's global
+                generator) if None.
+        """
+
+    whole: "ElasticSpace"
+
+    def around(self, units: Sequence[Unit]) -> ElasticModel:
+        """A model of these units. It runs the paths of the whole space, however restricted."""
+        return ElasticModel(self.whole, units)
+
+    def build(self, checkpoint: str | Mapping[str, str] | None = None) -> ElasticModel:
+        """The elastic model, in evaluation mode, its full path active.
+
+        Args:
+            checkpoint: see :meth:`units`; of a family of models, one for each by its name.
+        """
+        if not (checkpoint is None or isinstance(checkpoint, str)):
+            raise InvalidValueError(
+                f"weights by name are for a family of models, but the space is one model; "
+                f"got {', '.join(checkpoint)}"
+            )
+        return self.around(self.whole.units(checkpoint)).eval()

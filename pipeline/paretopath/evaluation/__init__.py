@@ -1,0 +1,1 @@
+"""Accuracies of many paths, batch by batch, common prefixes once."""

@@ -1,0 +1,155 @@
+"""Batch-normalisation statistics of single paths, measured on images, kept beside the shared ones.
+
+An elastic model holds one set of running statistics, that of its fullest layers. The activations of
+a narrower path are distributed otherwise, and its accuracy means little until its own statistics
+are measured (Yu and Huang, "Universally Slimmable Networks", arXiv 1903.05134: post-statistics of
+batch normalisation; Once-For-All does so for each sub-network, ``set_running_statistics``).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paretopath.elastic import ElasticModel
+from paretopath.elastic.batch_norm import PathStatistics, StatisticsFolder, batch_norms
+from paretopath.errors import InvalidValueError
+from paretopath.evaluation.evaluator import Batch, Evaluator
+from paretopath.paths import ExecutionPath, Value
+from paretopath.tasks.task import Score
+
+
+@torch.no_grad()
+def recalibrate(
+    model: ElasticModel, path: Mapping[str, Value], batches: Iterable[tuple[Tensor, Any]]
+) -> PathStatistics:
+    """Measures one path's statistics; the model is left as it was.
+
+    Each batch is normalised by its own moments; the result is their mean over batches, weighted by
+    images.
+
+    Args:
+        model: on the device of its images.
+        path: any path of its space.
+        batches: (images (B, C, Y, X), anything); a few hundred images do.
+
+    Raises:
+        InvalidValueError: no images.
+    """
+    norms = batch_norms(model)
+    sums: dict[str, tuple[Tensor, Tensor]] = {}
+    images_seen = 0
+    with ExitStack() as stack:
+        stack.enter_context(model.active(path))
+        stack.enter_context(_restored(norms.values()))
+        stack.callback(model.train, model.training)
+        model.eval()
+        for name, norm in norms.items():
+            hook = norm.register_forward_pre_hook(_Watcher(name, sums))
+            stack.callback(hook.remove)
+        for images, _ in batches:
+            for norm in norms.values():  # none that a unit could fold into a layer before it
+                norm.running_mean = norm.running_var = None
+            model(images)
+            images_seen += len(images)
+        measured = model.path
+    if not images_seen:
+        raise InvalidValueError("recalibration needs at least one image, but got none")
+    moments = {name: (m / images_seen, v / images_seen) for name, (m, v) in sums.items()}
+    return PathStatistics(measured, moments)
+
+
+@contextmanager
+def recalibrated(model: ElasticModel, statistics: PathStatistics | None) -> Iterator[ElasticModel]:
+    """Runs a path with its own statistics inside the block; everything is as before after it.
+
+    Inside, ``model(images)`` runs the path and ``model.extract(statistics.path)`` copies its
+    statistics. With None the model stays as it is.
+    """
+    if statistics is None:
+        yield model
+        return
+    before = model.statistics
+    model.statistics = {**before, statistics.path: statistics}
+    try:
+        with model.active(statistics.path):
+            yield model
+    finally:
+        model.statistics = before
+
+
+class RecalibratingEvaluator:
+    """Scores paths as :class:`~paretopath.evaluation.evaluator.Evaluator` does, each with its own
+    statistics.
+
+    Args:
+        evaluate: the evaluator, with its model.
+        batches: calibration images, iterated once for each path; on any device.
+        trained_on: the path whose statistics the model's own are, which is scored with them; None
+            if training mixed those of several paths.
+        kept: where statistics are kept and found again; None measures them each time.
+    """
+
+    def __init__(
+        self,
+        evaluate: Evaluator,
+        batches: Iterable[Batch],
+        *,
+        trained_on: ExecutionPath | None = None,
+        kept: StatisticsFolder | None = None,
+    ) -> None:
+        self.evaluate = evaluate
+        self.batches = batches
+        self.trained_on = trained_on
+        self.kept = kept
+
+    def __call__(self, paths: Sequence[Mapping[str, Value]]) -> Iterator[Score | InvalidValueError]:
+        """The score of each canonical path, in order; see :meth:`Evaluator.__call__`."""
+        for path in paths:
+            with recalibrated(self.evaluate.model, self.statistics(path)):
+                yield from self.evaluate([path])
+
+    def statistics(self, path: Mapping[str, Value]) -> PathStatistics | None:
+        """The statistics with which a path is scored; None for the model's own."""
+        model = self.evaluate.model
+        canonical = model.space.canonical(path)
+        if canonical == self.trained_on:
+            return None
+        found = self.kept[canonical] if self.kept else None
+        if found is None:
+            found = recalibrate(model, canonical, self._moved())
+            if self.kept:
+                self.kept.keep(found)
+        return found
+
+    def _moved(self) -> Iterator[Batch]:
+        device = self.evaluate.device
+        return ((images.to(device, non_blocking=True), y) for images, y in self.batches)
+
+
+class _Watcher:
+    """Sets a normalisation's statistics to its input's moments and adds them up."""
+
+    def __init__(self, name: str, sums: dict[str, tuple[Tensor, Tensor]]) -> None:
+        self.name = name
+        self.sums = sums
+
+    def __call__(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].float()  # (B, C, Y, X)
+        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        norm.running_mean, norm.running_var = mean, variance
+        old = self.sums.get(self.name, (0.0, 0.0))
+        self.sums[self.name] = (old[0] + len(x) * mean, old[1] + len(x) * variance)
+
+
+@contextmanager
+def _restored(norms: Iterable[nn.BatchNorm2d]) -> Iterator[None]:
+    """Gives each normalisation the very tensors back that it had."""
+    before = [(norm, norm.running_mean, norm.running_var) for norm in norms]
+    try:
+        yield
+    finally:
+        for norm, mean, variance in before:
+            norm.running_mean, norm.running_var = mean, variance

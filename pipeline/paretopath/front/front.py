@@ -1,0 +1,237 @@
+"""The non-dominated paths of a search, and the file that they are kept in."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from paretopath.errors import InvalidValueError, RunDirectoryError, nearest
+from paretopath.files import write_atomically
+from paretopath.front.dominance import hypervolume, pareto_front
+from paretopath.front.points import CostName, Point, known_cost
+
+SCHEMA = 1
+FILE = "front.json"
+"""The version of front.json that this code writes, and the only one that it reads."""
+
+
+@dataclass(frozen=True)
+class Front:
+    """The non-dominated paths of a search. Make one with :meth:`of`.
+
+    Attributes:
+        points: by rising cost (so by rising accuracy); none dominates another.
+        full: the baseline: the full path, on the front or not.
+        recipe: the resolved recipe, as plain data.
+        hardware: what the costs are for.
+        metric: the accuracy's name (``top-1``, ``mIoU`` …).
+        cost: the cost that was traded against accuracy.
+        accuracy_source: where the search's accuracies come from: ``measured on validation``,
+            ``predicted by …``.
+
+    Raises:
+        InvalidValueError: the points are not a front in that order, or a cost is unknown.
+    """
+
+    points: tuple[Point, ...]
+    full: Point
+    recipe: Mapping[str, Any] = field(hash=False)
+    hardware: str
+    metric: str
+    cost: CostName = "energy_mj"
+    accuracy_source: str = "measured on validation"
+
+    def __post_init__(self) -> None:
+        costs = [self.cost_of(point) for point in self.points]
+        mask = pareto_front([point.accuracy for point in self.points], costs)
+        if costs != sorted(costs) or not mask.all():
+            raise InvalidValueError(
+                f"the points of a front must rise in {self.cost} and none may dominate another"
+            )
+        if self.cost_of(self.full) <= 0:
+            raise InvalidValueError(
+                f"{self.cost} of the full path must be above 0, but got {self.cost_of(self.full)}"
+            )
+
+    @classmethod
+    def of(
+        cls,
+        candidates: Iterable[Point],
+        *,
+        full: Point,
+        recipe: Mapping[str, Any],
+        hardware: str,
+        metric: str,
+        cost: CostName = "energy_mj",
+        accuracy_source: str = "measured on validation",
+    ) -> "Front":
+        """The front of any set of points; the arguments are described at the attributes.
+
+        Of points equal in accuracy and cost, the one found first stays.
+        """
+        found = sorted(candidates, key=lambda point: point.number)
+        costs = [known_cost(point, cost) for point in found]
+        mask = pareto_front([point.accuracy for point in found], costs)
+        kept = [point for point, stays in zip(found, mask, strict=True) if stays]
+        kept.sort(key=lambda point: known_cost(point, cost))
+        return cls(tuple(kept), full, recipe, hardware, metric, cost, accuracy_source)
+
+    def __getitem__(self, identity: str) -> Point:
+        """The point (or full path) with an id, or with the one id that starts so.
+
+        Raises:
+            InvalidValueError: no path has that id, or several start so.
+        """
+        everyone = {point.id: point for point in (*self.points, self.full)}
+        matches = [name for name in everyone if identity and name.startswith(identity)]
+        if len(matches) == 1:
+            return everyone[matches[0]]
+        problem = f"{len(matches)} paths have an id that starts" if matches else "no path has id"
+        raise InvalidValueError(f"{problem} {identity!r}; {nearest(identity, everyone)}")
+
+    def cost_of(self, point: Point) -> float:
+        """What a point costs, in the unit of the front's cost."""
+        return known_cost(point, self.cost)
+
+    def saved(self, point: Point) -> float:
+        """The share of the full path's cost that a point saves; negative if it costs more."""
+        return 1 - self.cost_of(point) / self.cost_of(self.full)
+
+    @property
+    def reference(self) -> tuple[float, float]:
+        """Where hypervolumes are measured from: no accuracy, at the full path's cost."""
+        return 0.0, self.cost_of(self.full)
+
+    @property
+    def hypervolume(self) -> float:
+        """The dominated area as a share of the rectangle that :attr:`reference` spans, in [0, 1].
+
+        It is the mean, over all budgets from zero to the full path's cost, of the best accuracy
+        that fits the budget.
+        """
+        costs = [self.cost_of(point) for point in self.points]
+        area = hypervolume([point.accuracy for point in self.points], costs, self.reference)
+        return area / self.cost_of(self.full)
+
+    def updated(self, points: Iterable[Point]) -> "Front":
+        """The front with what was learnt since: points replaced by those of the same path.
+
+        Raises:
+            InvalidValueError: a point's path is neither on the front nor the full one.
+        """
+        new = {point.id: point for point in points}
+        unknown = set(new) - {point.id for point in (*self.points, self.full)}
+        if unknown:
+            raise InvalidValueError(f"no path of the front has id {sorted(unknown)[0]!r}")
+        changed = tuple(new.get(point.id, point) for point in self.points)
+        return replace(self, points=changed, full=new.get(self.full.id, self.full))
+
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Writes the front as JSON, atomically; :meth:`load` reads it back."""
+        content = {
+            "schema": SCHEMA,
+            "recipe": self.recipe,
+            "hardware": self.hardware,
+            "metric": self.metric,
+            "cost": self.cost,
+            "accuracy_source": self.accuracy_source,
+            "hypervolume": self.hypervolume,
+            "full": to_record(self.full),
+            "points": [to_record(point) for point in self.points],
+        }
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomically(file, text + "\n")
+
+    def save_csv(self, file: str | os.PathLike[str], points: Iterable[Point]) -> None:
+        """Writes points as a table, atomically: what :func:`to_record` gives, and each decision."""
+        records = [to_record(point) for point in points]
+        decisions = list(dict.fromkeys(name for record in records for name in record["path"]))
+        text = io.StringIO()
+        plain = [
+            name for name in (records[0] if records else {}) if name not in ("path", "retrained")
+        ]
+        writer = csv.writer(text)
+        writer.writerow([*plain, *decisions])
+        for record in records:
+            values = [record[name] for name in plain] + [record["path"].get(d) for d in decisions]
+            writer.writerow(["" if value is None else value for value in values])
+        write_atomically(file, text.getvalue())
+
+    @classmethod
+    def load(cls, file: str | os.PathLike[str]) -> "Front":
+        """Reads a front's file.
+
+        Raises:
+            RunDirectoryError: the file is absent, is not JSON, has another schema, or a field is
+                missing or wrong.
+        """
+        try:
+            content = json.loads(Path(file).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RunDirectoryError(f"can't read the front {file}: {error.strerror}") from None
+        except ValueError as error:
+            raise RunDirectoryError(f"the front {file} is not valid JSON: {error}") from None
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if schema != SCHEMA:
+            raise RunDirectoryError(
+                f"the front {file} must have schema {SCHEMA}, but has {schema}: it was written by "
+                f"another version of paretopath"
+            )
+        try:
+            front = TypeAdapter(cls).validate_json(json.dumps(content), strict=True)
+            _check_derived(front, content)
+        except ValidationError as error:
+            raise RunDirectoryError(f"the front {file}: {_first_problem(error)}") from None
+        except InvalidValueError as error:
+            raise RunDirectoryError(f"the front {file}: {error}") from None
+        return front
+
+
+def load_front(run_dir: str | os.PathLike[str]) -> Front:
+    """Reads the front of a run directory, or of a ``front.json`` itself; see :meth:`Front.load`."""
+    place = Path(run_dir)
+    return Front.load(place / FILE if place.is_dir() else place)
+
+
+def to_record(point: Point) -> dict[str, Any]:
+    """A point as a record of front.json: its fields, and what readers should not have to derive."""
+    fields: dict[str, Any] = TypeAdapter(Point).dump_python(point, mode="json")
+    retrained = fields.pop("retrained")
+    derived = {
+        "retrained_accuracy": point.retrained_accuracy,
+        "retrained_error": point.retrained_error,
+    }
+    return {"id": point.id} | fields | derived | {"retrained": retrained}
+
+
+def _check_derived(front: Front, content: Mapping[str, Any]) -> None:
+    """Refuses a file whose derived fields contradict the ones that they derive from."""
+    records = {"full": content["full"]}
+    records |= {f"points[{i}]": record for i, record in enumerate(content["points"])}
+    for (place, record), point in zip(records.items(), (front.full, *front.points), strict=True):
+        for name in ("id", "retrained_accuracy"):
+            if name not in record:
+                raise InvalidValueError(f"{place}.{name} is missing")
+            if record[name] != getattr(point, name):
+                raise InvalidValueError(
+                    f"{place}.{name} must be {getattr(point, name)!r}, which follows from other "
+                    f"fields, but is {record[name]!r}"
+                )
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The first problem that pydantic found, as the end of a sentence."""
+    problem = error.errors(include_url=False)[0]
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in problem["loc"]).lstrip(".")
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{place} is missing"
+    if problem["type"] in ("value_error", "dataclass_type"):
+        return f"{place}: {message}" if place else message
+    return f"{place}: {message}, but got {problem['input']!r:.60}"

@@ -1,0 +1,101 @@
+"""Choosing paths of a front: by its knee, by a budget, spread evenly, or by name."""
+
+import numpy as np
+import numpy.typing as npt
+
+from paretopath.errors import InvalidValueError, nearest
+from paretopath.front.front import Front
+from paretopath.front.points import CostName, Point, known_cost
+from paretopath.recipe.budget import BudgetUnit, parse_budget
+
+_FORMS = ("knee", "all", "budget=70%", "budget=12.5mJ", "count=4", "id=…")
+
+
+def select(front: Front, spec: str) -> list[Point]:
+    """The points that a specification names, by rising cost.
+
+    Choices rest on the search's accuracies, never on retrained ones, so that retraining some of a
+    selection does not change the selection. The forms:
+
+    - ``knee``: the point furthest above the straight line between the ends of the front, both axes
+      scaled to [0, 1] (Das, "On characterizing the 'knee' of the Pareto curve based on
+      normal-boundary intersection", Structural Optimization 18, 1999). The cheaper of two equally
+      far.
+    - ``budget=70%`` of the full path's cost, ``budget=12.5mJ``, ``budget=8ms``: the most accurate
+      point that fits. A unit may limit another cost than the front's own.
+    - ``count=4``: that many (or all, if there are fewer), both ends included, at about equal
+      distances along the front, both axes scaled to [0, 1]. ``count=1`` is the knee.
+    - ``all``.
+    - ``id=3f2a,9c``: by id or by its beginning, in that order; the full path's id counts too.
+
+    Raises:
+        InvalidValueError: another form, a budget that nothing fits, an id that is not there, or an
+            empty front.
+    """
+    kind, _, argument = (part.strip() for part in spec.partition("="))
+    if kind in ("knee", "all", "budget", "count") and not front.points:
+        raise InvalidValueError(f"the front has no points, so {spec!r} selects nothing")
+    if spec.strip() == "all":
+        return list(front.points)
+    if spec.strip() == "knee":
+        return [_knee(front)]
+    if kind == "budget":
+        return [_within(front, argument)]
+    if kind == "count":
+        return _spread(front, _positive_integer(spec, argument))
+    if kind == "id" and argument:
+        return [front[identity.strip()] for identity in argument.split(",")]
+    raise InvalidValueError(f"a selection can't be {spec!r}; {nearest(spec, _FORMS)}")
+
+
+def _positive_integer(spec: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise InvalidValueError(f"count=N needs a whole number from 1 up, but got {spec!r}")
+    return int(text)
+
+
+def _scaled(front: Front) -> npt.NDArray[np.float64]:
+    """(cost, accuracy) of the points, each scaled to [0, 1]; shape (n, 2)."""
+    points = np.array([[front.cost_of(point), point.accuracy] for point in front.points])
+    low, high = points.min(axis=0), points.max(axis=0)
+    scaled: npt.NDArray[np.float64] = (points - low) / np.where(high > low, high - low, 1.0)
+    return scaled
+
+
+def _knee(front: Front) -> Point:
+    cost, accuracy = _scaled(front).T
+    # scaled, the ends are (0, 0) and (1, 1): a point's distance to their line is (y - x) / sqrt(2).
+    # Rounded, so that equal distances tie whatever the order of the arithmetic.
+    return front.points[int(np.argmax(np.round(accuracy - cost, 12)))]
+
+
+def _within(front: Front, budget: str) -> Point:
+    cost: CostName = front.cost
+    if not budget.endswith("%"):
+        cost = "latency_ms" if budget.endswith("s") else "energy_mj"
+    unit: BudgetUnit = "ms" if cost == "latency_ms" else "mJ"
+    limit = parse_budget(budget, unit, known_cost(front.full, cost))
+    fitting = [point for point in front.points if known_cost(point, cost) <= limit]
+    if not fitting:
+        cheapest = min(front.points, key=lambda point: known_cost(point, cost))
+        raise InvalidValueError(
+            f"no path of the front fits a budget of {limit:.6g} ({cost}); the cheapest, "
+            f"{cheapest.id}, takes {known_cost(cheapest, cost):.6g}"
+        )
+    return max(fitting, key=lambda point: point.accuracy)
+
+
+def _spread(front: Front, count: int) -> list[Point]:
+    total = len(front.points)
+    if count >= total:
+        return list(front.points)
+    if count == 1:
+        return [_knee(front)]
+    steps = np.linalg.norm(np.diff(_scaled(front), axis=0), axis=1)
+    along = np.concatenate([[0.0], np.cumsum(steps)])  # (n,): distance from the cheap end
+    chosen: list[int] = []
+    for rank, target in enumerate(np.linspace(0, along[-1], count)):
+        first = chosen[-1] + 1 if chosen else 0
+        last = total - (count - rank)  # leaves one point for each target still to come
+        chosen.append(first + int(np.argmin(np.abs(along[first : last + 1] - target))))
+    return [front.points[i] for i in chosen]

@@ -1,0 +1,43 @@
+"""The jobs of a run: base weights, search, retraining, evaluation. Each resumes where it was
+interrupted.
+
+Lightning and torch-pruning are imported by the functions that need them: they take seconds, and
+most commands don't.
+"""
+
+from paretopath.jobs.browsing import track_outcome, track_sensitivity
+from paretopath.jobs.cluster import launch_retraining
+from paretopath.jobs.evaluation import Rescored, evaluate_run, load_separate, measure_run, rescore
+from paretopath.jobs.retrain_job import PathResult, RetrainJob, plan_retraining
+from paretopath.jobs.retraining import collect, retrain, retrain_tracked
+from paretopath.jobs.searching import make_front, save_report, search_run
+from paretopath.jobs.sensitivity import sensitivity_run
+from paretopath.jobs.status import RetrainStatus, collect_finished, statuses
+from paretopath.jobs.weights import prepare_weights
+from paretopath.jobs.worker import work_on
+
+__all__ = [
+    "PathResult",
+    "Rescored",
+    "RetrainJob",
+    "RetrainStatus",
+    "collect",
+    "collect_finished",
+    "evaluate_run",
+    "launch_retraining",
+    "load_separate",
+    "make_front",
+    "measure_run",
+    "plan_retraining",
+    "prepare_weights",
+    "rescore",
+    "retrain",
+    "retrain_tracked",
+    "save_report",
+    "search_run",
+    "sensitivity_run",
+    "statuses",
+    "track_outcome",
+    "track_sensitivity",
+    "work_on",
+]

@@ -1,0 +1,81 @@
+"""What people browse in W&B of a run beside its curves: its front, and what came of its paths."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from paretopath.errors import InvalidValueError
+from paretopath.evaluation.sensitivity import Sensitivity
+from paretopath.front import CostName, Front, Point, TrialRecord, select
+from paretopath.run import Run
+from paretopath.showing.breakdown import Row
+from paretopath.showing.measure import load_measured
+from paretopath.showing.profile import LayerPricer, profile_path
+from paretopath.showing.report import UnitCost
+from paretopath.showing.tracking import Tracker, Tracking
+
+
+def show_search(run: Run, tracker: Tracker, front: Front, trials: Sequence[TrialRecord]) -> None:
+    """Shows a front with its trials, the costs of its paths, and the sensitivity if it is known."""
+    measured = run.sensitivity_file
+    tracker.show(
+        front,
+        trials,
+        unit_costs=unit_costs(run, front),
+        kind_costs=kind_costs(run, front),
+        sensitivity=Sensitivity.load(measured) if measured.is_file() else None,
+        files=_files(run),
+    )
+
+
+def track_sensitivity(run: Run, tracking: Tracking) -> None:
+    """Shows the search again in its own W&B run, now with the sensitivity."""
+    tracker = tracking.start("search", "search", config=run.recipe.dump())
+    show_search(run, tracker, run.front(), run.trials())
+    tracker.finish()
+
+
+def track_outcome(run: Run, tracking: Tracking) -> None:
+    """Brings what came of a front onto one chart, in a W&B run of its own: accuracies before and
+    after retraining, with latency and energy where they were measured.
+    """
+    front = run.front()
+    tracker = tracking.start("summary", "summary", config=run.recipe.dump())
+    tracker.show_outcome(front, measured=load_measured(run.measured_file), files=_files(run))
+    tracker.finish()
+
+
+def unit_costs(run: Run, front: Front) -> dict[str, list[UnitCost]]:
+    """What the units of the front's paths and of the full path cost, by path id."""
+    points = {point.id: point for point in (*front.points, front.full)}
+    names: tuple[CostName, ...] = ("energy_mj", "latency_ms", "macs")
+    costs = {}
+    for point in points.values():
+        units = run.table.breakdown(point.path)
+        costs[point.id] = [
+            UnitCost(u.unit, {n: getattr(u, n) for n in names if math.isfinite(getattr(u, n))})
+            for u in units
+        ]
+    return costs
+
+
+def kind_costs(run: Run, front: Front) -> dict[str, tuple[Row, ...]]:
+    """What kinds of operators take in the paths that the recipe selects for retraining and in the
+    full one, by path id; nothing where the cost model can't price single operators.
+    """
+    if not isinstance(run.table.cost_model, LayerPricer):
+        return {}
+    points = {point.id: point for point in (*_selected(run, front), front.full)}
+    return {point.id: profile_path(run.table, point.path).by_kind for point in points.values()}
+
+
+def _selected(run: Run, front: Front) -> Sequence[Point]:
+    try:
+        return select(front, run.recipe.retrain.select)
+    except InvalidValueError:  # such as a budget that no path fits: asked for later, not here
+        return front.points
+
+
+def _files(run: Run) -> list[Path]:
+    files = (run.front_file, run.recipe_file, run.sensitivity_file, run.measured_file)
+    return [file for file in files if file.is_file()]

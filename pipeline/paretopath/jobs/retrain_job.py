@@ -1,0 +1,134 @@
+"""What a retraining is: its order, its folder, and what it leaves there."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paretopath.errors import InvalidValueError
+from paretopath.files import write_atomically
+from paretopath.front import Retrained, select
+from paretopath.jobs.progress import read_json
+from paretopath.paths import ExecutionPath
+from paretopath.run import Run
+from paretopath.showing.tracking import forget_run
+from paretopath.tasks.task import Score
+
+if TYPE_CHECKING:
+    from paretopath.training.interruption import Signals
+    from paretopath.training.trainer import Processes
+
+
+@dataclass(frozen=True)
+class RetrainJob:
+    """One retraining, as a cluster would run it: it needs the run directory and nothing else.
+
+    Attributes:
+        directory: the run's.
+        mode: ``shared`` or ``separate``.
+        paths: what it trains; exactly one in mode ``separate``.
+    """
+
+    directory: Path
+    mode: str
+    paths: tuple[ExecutionPath, ...]
+
+    @property
+    def name(self) -> str:
+        """For people and W&B: the mode, and the path's id if it is about one."""
+        return self.mode if self.mode == "shared" else f"{self.mode}-{self.paths[0].id}"
+
+    def folder(self, run: Run) -> Path:
+        """Where its files are."""
+        return run.retrained_dir(self.mode, None if self.mode == "shared" else self.paths[0].id)
+
+    def tracked(self, run: Run) -> dict[str, ExecutionPath]:
+        """The paths that it measures, by the name of the run that tracks each."""
+        also = [run.space.full] if self.mode == "shared" else []
+        return {f"{self.mode}-{path.id}": path for path in dict.fromkeys([*self.paths, *also])}
+
+    def order(self, run: Run) -> dict[str, Any]:
+        """What is asked for: a training of another order begins anew."""
+        settings = run.recipe.retrain.model_dump(mode="json")
+        return {"paths": [dict(path) for path in self.paths], "settings": settings}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of one process in a job that several processes may share.
+
+    Attributes:
+        processes: that train together; one alone if None.
+        signals: at which it stops; None for a training that people watch.
+    """
+
+    processes: "Processes | None" = None
+    signals: "Signals | None" = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes, measures and tracks."""
+        return self.processes is None or self.processes.rank == 0
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """What ``DataSplits.loader`` takes."""
+        return self.processes.share if self.processes else (0, 1)
+
+
+WHOLE = Part()
+
+
+@dataclass(frozen=True)
+class PathResult:
+    """What a retraining made of one path."""
+
+    path: ExecutionPath
+    validation: Score
+    test: Score
+
+    def retrained(self) -> Retrained:
+        """The same as a field of a front's point."""
+        return Retrained(
+            accuracy=self.validation.value,
+            error=self.validation.error,
+            test_accuracy=self.test.value,
+            test_error=self.test.error,
+        )
+
+
+def plan_retraining(run: Run, *, selection: str, mode: str) -> list[RetrainJob]:
+    """The jobs that retrain a selection of the front: one in mode ``shared``, one a path in
+    ``separate``.
+    """
+    if mode not in ("shared", "separate"):
+        raise InvalidValueError(f"mode must be shared or separate, but got {mode!r}")
+    paths = tuple(run.space.canonical(point.path) for point in select(run.front(), selection))
+    if mode == "shared":
+        return [RetrainJob(run.directory, mode, paths)]
+    return [RetrainJob(run.directory, mode, (path,)) for path in paths]
+
+
+def prepare(run: Run, job: RetrainJob) -> None:
+    """Clears a job's folder, and the tracked runs, of a training that was of another order."""
+    folder, order = job.folder(run), job.order(run)
+    if read_json(folder / "order.json") != order:
+        shutil.rmtree(folder, ignore_errors=True)
+        for name in job.tracked(run):
+            forget_run(run.directory, name)
+        write_atomically(folder / "order.json", json.dumps(order))
+
+
+def finished(run: Run, job: RetrainJob) -> list[PathResult] | None:
+    """What a job left if it was finished with the same settings before; else None."""
+    found = read_json(job.folder(run) / "result.json")
+    if found is None or found["order"] != job.order(run):
+        return None
+    return [_result(entry) for entry in found["results"]]
+
+
+def _result(entry: Mapping[str, Any]) -> PathResult:
+    path = ExecutionPath(entry["path"])
+    return PathResult(path, Score(**entry["validation"]), Score(**entry["test"]))

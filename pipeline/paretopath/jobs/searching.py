@@ -1,0 +1,146 @@
+"""The search of a run, its front and its report."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from paretopath.elastic import ElasticModel
+from paretopath.errors import RunDirectoryError
+from paretopath.evaluation.sensitivity import Sensitivity
+from paretopath.front import Front, Point, TrialRecord
+from paretopath.jobs.browsing import show_search, unit_costs
+from paretopath.jobs.sharing import share_search, wants_workers
+from paretopath.jobs.worker import open_evaluator, search_settings
+from paretopath.run import Run, environment, trial_record
+from paretopath.search import SearchProgress, search
+from paretopath.search.storage import has_study
+from paretopath.showing.report import ReportRun, write_report
+from paretopath.showing.tracking import NullTracking, Objective, Tracking
+from paretopath.tasks.task import Score
+
+
+def search_run(
+    run: Run,
+    *,
+    where: str | None = None,
+    on_progress: Callable[[SearchProgress], None] | None = None,
+    tracking: Tracking | None = None,
+) -> Front:
+    """Searches a run whose weights are there, and saves its front with test accuracies.
+
+    Args:
+        run: gets its study and its front; what retraining added to an older front is kept.
+        where: ``local`` or ``slurm``, in place of what the recipe says about jobs.
+        on_progress: hears of results as they are recorded.
+        tracking: shows the search to others.
+
+    Raises:
+        RunDirectoryError: every trial failed.
+        InvalidValueError: no path fits the budgets.
+    """
+    recipe = run.recipe.search
+    predicted = run.recipe.accuracy.source == "predictor"
+    full_cost = float(run.table([run.space.full])[recipe.cost][0])
+    tracker = (tracking or NullTracking()).start(
+        "search", "search", config=run.recipe.dump(), objective=Objective(recipe.cost, full_cost)
+    )
+    if has_study(run.directory):
+        tracker.trials(run.trials(), known=True)
+
+    def listen(progress: SearchProgress) -> None:
+        tracker.trials([trial_record(trial) for trial in progress.latest])
+        if on_progress:
+            on_progress(progress)
+
+    place = where or run.recipe.launch.where
+    if wants_workers(run, place):
+        share_search(run, where=place, on_progress=listen)
+        model = None if predicted else run.load_model()
+    else:
+        evaluator, model = open_evaluator(run)
+        search(
+            run.space,
+            run.table,
+            evaluator,
+            search_settings(run),
+            run_dir=run.directory,
+            storage=recipe.storage,
+            on_progress=listen,
+        )
+    trials = run.trials()
+    front = make_front(run, trials)
+    if model is not None:
+        front = with_test(run, model, front)
+    if run.front_file.is_file():
+        front = with_retrained(front, run.front())
+    front.save(run.front_file)
+    run.save_table()
+    show_search(run, tracker, front, trials)
+    tracker.finish()
+    return front
+
+
+def with_retrained(front: Front, older: Front) -> Front:
+    """The front with the retrained accuracies that an older front of the same run has."""
+    known = {point.id: point.retrained for point in (*older.points, older.full)}
+    points = {point.id: point for point in (*front.points, front.full)}
+    return front.updated(
+        replace(point, retrained=known[point.id]) for point in points.values() if point.id in known
+    )
+
+
+def save_report(run: Run, file: Path | None = None) -> None:
+    """Writes the report of a run that has a front: to the run directory, or to another file."""
+    front = run.front()
+    versions = {k: str(v) for k, v in environment(run.device).items() if v is not None}
+    measured = run.sensitivity_file
+    shown = ReportRun(
+        run.directory.name,
+        front,
+        run.trials(),
+        unit_costs(run, front),
+        versions,
+        Sensitivity.load(measured) if measured.is_file() else None,
+    )
+    write_report(file or run.report_file, [shown], title=run.recipe.name)
+
+
+def make_front(run: Run, trials: Sequence[TrialRecord]) -> Front:
+    """The front of finished trials: those within the budgets, with the full path as the baseline.
+
+    Raises:
+        RunDirectoryError: no trial gave an accuracy within the budgets, or the full path's failed.
+    """
+    points = {t.path: Point.of_trial(t) for t in trials if t.state == "complete"}
+    fitting = [
+        point
+        for point in points.values()
+        if all(getattr(point, name) <= bound for name, bound in run.budgets.items())
+    ]
+    if not fitting or run.space.full not in points:
+        reasons = {t.failure for t in trials if t.failure}
+        raise RunDirectoryError(
+            f"no front: {len(fitting)} of {len(trials)} trials have an accuracy within the "
+            f"budgets, and the full path {'has one' if run.space.full in points else 'has none'}"
+            + (f"; the failures: {'; '.join(sorted(reasons)[:3])}" if reasons else "")
+        )
+    return Front.of(
+        fitting,
+        full=points[run.space.full],
+        recipe=run.recipe.dump(),
+        hardware=run.table.cost_model.hardware,
+        metric=run.task.metric,
+        cost=run.recipe.search.cost,
+        accuracy_source=run.accuracy_source,
+    )
+
+
+def with_test(run: Run, model: ElasticModel, front: Front) -> Front:
+    """The front with test accuracies of its points and of the full path, before retraining."""
+    points = list({point.id: point for point in (*front.points, front.full)}.values())
+    scores = run.evaluator(model, "test", keep=True)([point.path for point in points])
+    return front.updated(
+        replace(point, test_accuracy=score.value, test_error=score.error)
+        for point, score in zip(points, scores, strict=True)
+        if isinstance(score, Score)
+    )

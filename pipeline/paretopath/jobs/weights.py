@@ -1,0 +1,82 @@
+"""The base weights of a run: loaded or trained, then calibrated for narrow paths."""
+
+import shutil
+
+import torch
+
+from paretopath.calibration.moments import calibrate, draw
+from paretopath.elastic import ElasticModel
+from paretopath.jobs.training import report_epochs
+from paretopath.run import Run
+from paretopath.tasks.registry import create_task
+from paretopath.training.epoch import EpochListener
+from paretopath.weights.files import write_state
+
+
+def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
+    """Makes the elastic weights of a run, unless it has them: loaded, or trained; then channels
+    are put in order and layers compensated, as the recipe's calibration says.
+
+    A run whose accuracies are predicted needs none. Training runs the full path and, where there
+    are exits, the fullest path to each of them.
+
+    Args:
+        run: gets its weights file.
+        on_epoch: hears how training goes.
+    """
+    if run.weights_file.is_file() or run.recipe.accuracy.source == "predictor":
+        return
+    from paretopath.training.retrain import SharedTraining, exit_paths
+    from paretopath.training.trainer import fit
+
+    settings = run.recipe.train
+    torch.manual_seed(settings.seed)
+    model = run.space.build(run.recipe.weights)
+    if run.recipe.weights is None:
+        task = create_task(run.recipe.task, training=settings)
+        paths = exit_paths(model)
+        every_path = settings.model_copy(update={"paths_per_step": len(paths)})
+        module = SharedTraining(model, paths, every_path, task, distil=False)
+        report = report_epochs(run, model, [run.space.full], on_epoch)
+        checkpoints = run.directory / "training"
+        fit(
+            module,
+            run.data.loader("train", shuffle_seed=settings.seed),
+            checkpoint_dir=checkpoints,
+            report=report,
+        )
+    for part in model.to(run.device).eval().parts():
+        calibrate_model(run, part)
+    write_state(run.weights_file, model.state_dict())
+    shutil.rmtree(run.directory / "training", ignore_errors=True)
+
+
+def calibrate_model(run: Run, model: ElasticModel) -> None:
+    """Orders channels and re-solves weights for narrow paths, as the run's recipe says.
+
+    Args:
+        run: gives the settings and the training images.
+        model: changed in place, on the run's device; its full path keeps its function.
+    """
+    from paretopath.calibration.importance import sort_by_magnitude, sort_by_taylor
+
+    settings = run.recipe.calibration
+    torch.manual_seed(settings.seed)  # of random transforms
+    if settings.order == "taylor":
+        task = create_task(run.recipe.task, training=run.recipe.train)
+        loader = run.data.loader("train", shuffle_seed=settings.seed)
+        sort_by_taylor(model, draw(loader, settings.images), task.loss)
+    else:  # least squares moves only what a layer is known to read
+        sort_by_magnitude(model)
+    reorder = settings.order == "least_squares"
+    if reorder or settings.compensate:
+        loader = run.data.loader("calibration", shuffle_seed=settings.seed)
+        calibrate(
+            model,
+            draw(loader, settings.images),
+            reorder=reorder,
+            solve=settings.compensate,
+            positions=settings.positions,
+            ridge=settings.ridge,
+            seed=settings.seed,
+        )

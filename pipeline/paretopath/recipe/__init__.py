@@ -1,0 +1,35 @@
+"""The recipe's schema, loading, and errors that name the line."""
+
+from paretopath.errors import RecipeError
+from paretopath.recipe.budget import BudgetUnit, parse_budget
+from paretopath.recipe.data import Data
+from paretopath.recipe.launch import Launch
+from paretopath.recipe.recipe import Recipe, load_recipe
+from paretopath.recipe.sections import (
+    Accuracy,
+    Hardware,
+    RetrainSettings,
+    Search,
+    Space,
+    Tracking,
+    TrainSettings,
+)
+from paretopath.recipe.tasks import TaskSection
+
+__all__ = [
+    "Accuracy",
+    "BudgetUnit",
+    "Data",
+    "Hardware",
+    "Launch",
+    "Recipe",
+    "RecipeError",
+    "RetrainSettings",
+    "Search",
+    "Space",
+    "TaskSection",
+    "Tracking",
+    "TrainSettings",
+    "load_recipe",
+    "parse_budget",
+]

@@ -1,0 +1,108 @@
+"""Where the files of a run are."""
+
+from itertools import count
+from pathlib import Path
+
+from paretopath.front.front import FILE
+from paretopath.recipe import Recipe
+from paretopath.search.storage import JOURNAL
+
+
+class RunDirectory:
+    """The names of a run's files.
+
+    Args:
+        directory: that holds them.
+    """
+
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory)
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe."""
+        return self.directory / "recipe.yaml"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions, git hash and device of the last start."""
+        return self.directory / "environment.json"
+
+    @property
+    def weights_file(self) -> Path:
+        """The elastic weights that the search evaluates."""
+        return self.directory / "weights.safetensors"
+
+    @property
+    def study_file(self) -> Path:
+        """Every trial, as Optuna's journal."""
+        return self.directory / JOURNAL
+
+    @property
+    def front_file(self) -> Path:
+        """The front, with everything measured about it."""
+        return self.directory / FILE
+
+    @property
+    def report_file(self) -> Path:
+        """The report for people."""
+        return self.directory / "report.html"
+
+    def retrained_dir(self, mode: str, path_id: str | None = None) -> Path:
+        """Where a retraining keeps its files; ``path_id`` for mode ``separate``."""
+        folder = self.directory / "retrained" / mode
+        return folder / path_id if path_id else folder
+
+    def statistics_dir(self, *, shared: bool) -> Path:
+        """Where batch-norm statistics of the front's paths are, a file a path id: those under the
+        searched weights, or those under the weights of shared retraining.
+        """
+        folder = self.retrained_dir("shared") if shared else self.directory
+        return folder / "statistics"
+
+    @property
+    def costs_file(self) -> Path:
+        """What each form of a unit costs on the recipe's hardware."""
+        return self.directory / "costs.npz"
+
+    @property
+    def sensitivity_file(self) -> Path:
+        """What each decision alone does to accuracy and cost."""
+        return self.directory / "sensitivity.json"
+
+    @property
+    def measured_file(self) -> Path:
+        """What devices took for its paths."""
+        return self.directory / "measured.json"
+
+    @property
+    def races_dir(self) -> Path:
+        """What later candidates race against: finished paths' accuracies on shares of the images,
+        a file each.
+        """
+        return self.directory / "races"
+
+
+def default_directory(recipe: Recipe) -> Path:
+    """Where a recipe's run goes if nobody says otherwise: ``runs/NAME``, budgets in the name."""
+    budgets = {
+        "energy": recipe.search.energy_budget,
+        "latency": recipe.search.latency_budget,
+    }
+    parts = [f"{name}-{text}" for name, text in budgets.items() if text is not None]
+    name = "_".join([recipe.name, *parts])
+    return Path("runs") / name.replace("%", "pct").replace(" ", "")
+
+
+def move_aside(directory: Path) -> Path | None:
+    """Renames a run directory to the first free ``NAME.1``, ``NAME.2`` …; None if there was
+    none.
+    """
+    if not directory.exists():
+        return None
+    target = next(
+        candidate
+        for number in count(1)
+        if not (candidate := directory.with_name(f"{directory.name}.{number}")).exists()
+    )
+    return directory.rename(target)

@@ -1,0 +1,1 @@
+"""What people see of runs: reports, tracking, profiles, measurements. They only listen."""

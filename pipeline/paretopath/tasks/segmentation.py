@@ -1,0 +1,254 @@
+"""One class a pixel: cross-entropy with an ignored class, distillation of logits, mean IoU."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paretopath.errors import InvalidValueError
+from paretopath.recipe import TrainSettings
+from paretopath.recipe.tasks import SegmentationTask
+from paretopath.tasks.task import Score
+from paretopath.tasks.windows import SlidingWindow
+
+BOOTSTRAPS = 200
+"""Resamples behind a standard error: the error of that error is then 1 / sqrt(2 * 200), 5 %."""
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Cross-entropy and mean IoU over logits (B, classes, y, x) and masks (B, Y, X), int64.
+
+    Logits are resized to the mask's size, bilinearly, as SegFormer and UperNet do it.
+
+    Attributes:
+        ignore_index: pixels of this class count nowhere.
+        label_smoothing: share of the truth spread over all classes, in [0, 1).
+        distillation_weight: share of the teacher's term in :meth:`distillation_loss`, in [0, 1].
+        distillation_temperature: divides both models' logits before their softmax, over 0.
+        window: how images larger than the model's input are scored; whole images if None. Outputs
+            then are those of the windows that :meth:`SlidingWindow.cut` makes.
+    """
+
+    ignore_index: int = 255
+    label_smoothing: float = 0.0
+    distillation_weight: float = 0.5
+    distillation_temperature: float = 2.0
+    window: SlidingWindow | None = None
+    name: str = field(default="segmentation", init=False)
+    metric: str = field(default="mIoU", init=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise InvalidValueError(
+                f"label_smoothing must be in [0, 1), but got {self.label_smoothing}"
+            )
+        if not 0 <= self.distillation_weight <= 1:
+            raise InvalidValueError(
+                f"distillation_weight must be in [0, 1], but got {self.distillation_weight}"
+            )
+        if not 0 < self.distillation_temperature < math.inf:
+            raise InvalidValueError(
+                f"distillation_temperature must be over 0 and finite, "
+                f"but got {self.distillation_temperature}"
+            )
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean cross-entropy over the pixels that are not ignored; 0 if all are."""
+        logits = resized(output.float(), target)
+        losses = F.cross_entropy(
+            logits,
+            target,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
+        )
+        return losses / (target != self.ignore_index).sum().clamp(min=1)
+
+    def distillation_loss(self, output: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+        """``(1 - w) CE(student, target) + w T² KL(teacher/T || student/T)``, means over pixels.
+
+        Hinton et al., "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531), section 2,
+        pixel by pixel at the logits' own resolution. The teacher speaks on ignored pixels too.
+        """
+        weight, temperature = self.distillation_weight, self.distillation_temperature
+        divergence = F.kl_div(
+            F.log_softmax(output.float() / temperature, dim=1),
+            F.log_softmax(teacher.detach().float() / temperature, dim=1),
+            reduction="none",
+            log_target=True,
+        )
+        soft = divergence.sum(1).mean()
+        if weight == 1:
+            return soft * temperature**2
+        return (1 - weight) * self.loss(output, target) + weight * temperature**2 * soft
+
+    def scorer(self) -> "MeanIoU":
+        """A new, empty counter of pixels."""
+        return MeanIoU(ignore_index=self.ignore_index, window=self.window)
+
+
+class MeanIoU:
+    """Counts pixels image by image: what mean IoU, its error and racing need.
+
+    Args:
+        ignore_index: pixels of this class count nowhere.
+        window: outputs are those of windows; see :class:`Segmentation`.
+    """
+
+    def __init__(self, *, ignore_index: int = 255, window: SlidingWindow | None = None) -> None:
+        self.ignore_index = ignore_index
+        self.window = window
+        self._counts: list[Tensor] = []
+        self._finite: Tensor | None = None
+
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Takes logits (B, classes, y, x), or (B * windows, …), and masks (B, Y, X)."""
+        finite = torch.isfinite(output).all()
+        self._finite = finite if self._finite is None else self._finite & finite
+        target = target.to(output.device)
+        logits = output.float()
+        if self.window is not None:
+            logits = self.window.join(logits, (target.shape[1], target.shape[2]))
+        predicted = resized(logits, target).argmax(1)
+        self._counts.append(count_pixels(predicted, target, output.shape[1], self.ignore_index))
+
+    @property
+    def counts(self) -> Counts:
+        """(images, 3, classes): right, predicted and true pixels of each class, per image."""
+        if not self._counts:
+            raise InvalidValueError("mIoU needs at least one image, but got none")
+        return torch.cat(self._counts).cpu().numpy()
+
+    def resampled(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """See :class:`~paretopath.tasks.task.ResamplingScorer`."""
+        return resampled_iou(self.counts, draws)
+
+    def pixel_accuracy(self) -> float:
+        """The share of pixels that are right, in [0, 1]."""
+        right, _, true = self.counts.sum(0).sum(1)
+        return float(right) / max(1.0, float(true))
+
+    def compute(self) -> Score:
+        """Mean IoU over the classes that occur, and its standard error by :func:`bootstrap_error`.
+
+        Raises:
+            InvalidValueError: no images came, no pixel counts, or a logit was not finite.
+        """
+        counts = self.counts
+        if self._finite is None or not bool(self._finite):
+            raise InvalidValueError(
+                "the model's logits must be finite, but some are infinite or not a number"
+            )
+        value = float(mean_iou(counts.sum(0)))
+        if math.isnan(value):
+            raise InvalidValueError("mIoU needs at least one pixel with a class, but got none")
+        return Score(value, bootstrap_error(counts), len(counts))
+
+
+def resized(logits: Tensor, target: Tensor) -> Tensor:
+    """Logits (B, classes, y, x) brought to the size of masks (B, Y, X), bilinearly."""
+    size = target.shape[-2:]
+    if logits.shape[-2:] == size:
+        return logits
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def count_pixels(predicted: Tensor, target: Tensor, classes: int, ignore_index: int) -> Tensor:
+    """Right, predicted and true pixels of each class.
+
+    Args:
+        predicted, target: (B, Y, X) classes from 0.
+        classes: how many there are.
+        ignore_index: pixels whose target is this one count nowhere.
+
+    Returns:
+        (B, 3, classes) int64.
+    """
+    images = torch.arange(len(target), device=target.device)[:, None, None].expand_as(target)
+    counted = target != ignore_index
+
+    def count(labels: Tensor, where: Tensor) -> Tensor:
+        places = images[where] * classes + labels[where]
+        return torch.bincount(places, minlength=len(target) * classes).view(-1, classes)
+
+    right = count(target, counted & (predicted == target))
+    return torch.stack([right, count(predicted, counted), count(target, counted)], dim=1)
+
+
+def mean_iou(counts: npt.NDArray[np.int64 | np.float64]) -> npt.NDArray[np.float64]:
+    """Mean over classes of right / (predicted + true - right), over those that occur.
+
+    Args:
+        counts: (…, 3, classes): right, predicted, true pixels.
+
+    Returns:
+        (…,) in [0, 1]; NaN where no class occurs.
+    """
+    right, predicted, true = np.moveaxis(np.asarray(counts, dtype=np.float64), -2, 0)
+    union = predicted + true - right
+    occurs = union > 0
+    iou = np.divide(right, union, out=np.zeros_like(right), where=occurs)
+    number = occurs.sum(-1)
+    mean: npt.NDArray[np.float64] = np.divide(
+        iou.sum(-1), number, out=np.full(number.shape, np.nan), where=number > 0
+    )
+    return mean
+
+
+def bootstrap_error(counts: Counts, *, resamples: int = BOOTSTRAPS, seed: int = 0) -> float:
+    """The standard error of mean IoU, by the bootstrap over images.
+
+    Images are drawn with replacement, as many as there are (Efron, "Bootstrap methods", Annals of
+    Statistics 7(1), 1979); the deviation of what comes out estimates that of another sample of
+    images.
+
+    Args:
+        counts: (images, 3, classes).
+        resamples: at least 2.
+        seed: of the draws.
+    """
+    images = len(counts)
+    if images < 2:
+        return 0.0
+    generator = np.random.Generator(np.random.PCG64(seed))
+    drawn = generator.multinomial(images, np.full(images, 1 / images), size=resamples)
+    values = resampled_iou(counts, drawn.astype(np.float64))
+    return float(np.nanstd(values, ddof=1)) if np.isfinite(values).sum() > 1 else 0.0
+
+
+def resampled_iou(counts: Counts, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mean IoU of resamples of the images.
+
+    Args:
+        counts: (images, 3, classes).
+        draws: (resamples, images) how often each resample holds each image.
+    """
+    sums = draws @ counts.reshape(len(counts), -1).astype(np.float64)
+    return mean_iou(sums.reshape(len(draws), *counts.shape[1:]))
+
+
+def create(options: SegmentationTask, training: TrainSettings) -> Segmentation:
+    """The task that a recipe names, with the losses of one of its training sections."""
+    return Segmentation(
+        ignore_index=options.ignore_index,
+        label_smoothing=training.label_smoothing,
+        distillation_weight=training.distillation_weight,
+        distillation_temperature=training.distillation_temperature,
+        window=sliding_window(options),
+    )
+
+
+def sliding_window(options: SegmentationTask) -> SlidingWindow | None:
+    """The window that a recipe's task names, or None."""
+    if options.window is None:
+        return None
+    size = (options.window[0], options.window[-1])
+    stride = options.stride or tuple(max(1, 2 * length // 3) for length in size)
+    return SlidingWindow(size, (stride[0], stride[-1]))

@@ -1,0 +1,102 @@
+"""The contract of a task, and the accuracy that it measures."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from paretopath.errors import InvalidValueError
+
+
+@dataclass(frozen=True)
+class Score:
+    """An accuracy and how far to trust it.
+
+    Attributes:
+        value: the task's metric, in [0, 1], more is better; finite.
+        error: its standard error, in the same unit; 0 for a predictor's answer.
+        samples: how many images it rests on.
+    """
+
+    value: float
+    error: float
+    samples: int
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.value) and math.isfinite(self.error)):
+            raise InvalidValueError(
+                f"an accuracy must be finite, but got value={self.value}, error={self.error}"
+            )
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """An evaluation that was given up because another path was clearly better for no more.
+
+    Attributes:
+        score: the accuracy to be expected on all images, its error that of not having seen them
+            included; ``samples`` are the images seen.
+        beaten_by: the other path's id.
+    """
+
+    score: Score
+    beaten_by: str
+
+
+class Scorer(Protocol):
+    """Gathers one path's outputs into a score."""
+
+    def update(self, output: Any, target: Any) -> None:
+        """Takes a batch: the model's output and what was right, batch first, on any device."""
+        ...
+
+    def compute(self) -> Score:
+        """The score of all batches so far. Raises InvalidValueError if it is not finite."""
+        ...
+
+
+@runtime_checkable
+class ResamplingScorer(Scorer, Protocol):
+    """A scorer that keeps what it needs of each image: candidates can race with it."""
+
+    def resampled(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The accuracy on resamples of the images so far.
+
+        Args:
+            draws: (resamples, images) how often each resample holds each image.
+
+        Returns:
+            (resamples,).
+        """
+        ...
+
+
+class Task(Protocol):
+    """What a batch, a loss and an accuracy are."""
+
+    @property
+    def name(self) -> str:
+        """``classification``, ``segmentation`` …"""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """The accuracy's name, as people write it: ``top-1``, ``mIoU`` …"""
+        ...
+
+    def loss(self, output: Any, target: Any) -> Tensor:
+        """The training loss of a batch, a scalar."""
+        ...
+
+    def distillation_loss(self, output: Any, teacher: Any, target: Any) -> Tensor:
+        """The loss of a student's output against its (detached) teacher's and the truth, a
+        scalar.
+        """
+        ...
+
+    def scorer(self) -> Scorer:
+        """A new, empty scorer."""
+        ...

@@ -1,0 +1,1 @@
+"""Files of weights, written with what they are and read without trust."""

@@ -1,0 +1,195 @@
+"""Weights on disk: read without running anything from them, written whole or not at all."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from paretopath.elastic.compensation import restore_compensations
+from paretopath.errors import CheckpointError, nearest
+from paretopath.files import write_atomically
+from paretopath.weights.known import known_checkpoints
+
+TENSOR_SUFFIXES = (".safetensors",)
+
+
+def read_state(file: Path | str) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file, or of a PyTorch file read with ``weights_only=True``.
+
+    Raises:
+        CheckpointError: no such file, truncated, something other than tensors in it, or not what
+            the description beside it describes.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise CheckpointError(f"there is no weights file {file}")
+    _check(file)
+    try:
+        if file.suffix in TENSOR_SUFFIXES:
+            return safetensors.torch.load_file(file)  # type: ignore[no-any-return]
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # each library raises its own kinds; all mean: don't use this file
+        raise CheckpointError(f"{file} can't be read as weights: {error}") from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
+        raise CheckpointError(f"{file} holds something other than a state dict of tensors")
+    return state
+
+
+def write_described(
+    file: Path | str, state: Mapping[str, Tensor], about: Mapping[str, Any]
+) -> None:
+    """Writes tensors as :func:`write_state` does, and beside them a JSON file that describes them.
+
+    Args:
+        file: ``weights.safetensors``; the description is ``weights.safetensors.json``.
+        state: the tensors.
+        about: plain values: the path, the recipe, versions. The file's SHA-256 joins them, by which
+            :func:`read_state` knows a file that was truncated or altered.
+    """
+    write_state(file, state)
+    content = {"sha256": sha256(file), **about}
+    write_atomically(_description(file), json.dumps(content, indent=1) + "\n")
+
+
+def _description(file: Path | str) -> Path:
+    return Path(f"{file}.json")
+
+
+def _check(file: Path) -> None:
+    """Refuses a file that is not the one that its description, if it has one, describes."""
+    try:
+        expected = json.loads(_description(file).read_text())["sha256"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{file} is refused: {_description(file).name} beside it can't be read"
+        ) from error
+    if sha256(file) != expected:
+        raise CheckpointError(
+            f"{file} is refused: it was truncated or altered, its SHA-256 is not the one in "
+            f"{_description(file).name}"
+        )
+
+
+def write_state(file: Path | str, state: Mapping[str, Tensor]) -> None:
+    """Writes tensors as safetensors, to a temporary name that is then renamed."""
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _description(file).unlink(missing_ok=True)  # of other weights
+    temporary = file.with_name(file.name + ".tmp")
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    safetensors.torch.save_file(tensors, temporary)
+    temporary.replace(file)
+
+
+def load_into(model: nn.Module, file: Path | str) -> None:
+    """Loads a file that :func:`write_state` wrote into a model of the same structure.
+
+    The moments of a calibrated model come with it.
+
+    Raises:
+        CheckpointError: a name or a shape differs, naming the first one.
+    """
+    state = read_state(file)
+    restore_compensations(model, state)
+    _assign(model, state, str(file), replaceable=())
+
+
+def load_reference(
+    model: nn.Module,
+    checkpoint: str,
+    *,
+    replaceable: Sequence[str] = (),
+    ignored: Sequence[str] = (),
+    rename: Callable[[str], str] | None = None,
+) -> None:
+    """Loads weights of the original library into its model.
+
+    Args:
+        model: changed in place.
+        checkpoint: a local file, a name of ``checkpoints/known.yaml``, or a hub id such as
+            ``timm/vit_base_patch16_224.augreg_in21k``.
+        replaceable: prefixes of entries that keep their new random weights where the shape differs:
+            a classifier for another number of classes.
+        ignored: prefixes of entries that the checkpoint may hold and the model does not.
+        rename: the model's name of an entry that the checkpoint holds; the same name if None.
+
+    Raises:
+        CheckpointError: not found (locally, or the hub can't be reached), or it doesn't fit.
+    """
+    state = read_state(_locate(checkpoint))
+    if rename is not None:
+        state = {rename(name): tensor for name, tensor in state.items()}
+    state = {name: t for name, t in state.items() if not name.startswith(tuple(ignored))}
+    _assign(model, state, checkpoint, replaceable=replaceable)
+
+
+def _locate(checkpoint: str) -> Path:
+    """The local file of a checkpoint, downloaded if need be."""
+    file = Path(checkpoint)
+    if file.is_file():
+        return file
+    known = known_checkpoints()
+    if checkpoint in known:
+        return known[checkpoint].fetch()
+    if file.suffix or checkpoint.count("/") != 1:
+        raise CheckpointError(
+            f"there is no weights file {checkpoint}, and it is neither a hub id (owner/name) "
+            f"nor a known name; {nearest(checkpoint, known)}"
+        )
+    return _from_hub(checkpoint)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        try:
+            return Path(hf_hub_download(name, "model.safetensors"))
+        except EntryNotFoundError:
+            return Path(hf_hub_download(name, "pytorch_model.bin"))
+    except Exception as error:  # network, authentication, missing repository
+        raise CheckpointError(f"weights {name!r} can't be had from the hub: {error}") from error
+
+
+def _assign(
+    model: nn.Module, state: Mapping[str, Tensor], source: str, *, replaceable: Sequence[str]
+) -> None:
+    own = model.state_dict()
+    keep = dict(state)
+    for name, tensor in own.items():
+        if name not in state:
+            raise CheckpointError(f"{source} lacks {name!r}; {nearest(name, state)}")
+        if state[name].shape != tensor.shape:
+            if name.startswith(tuple(replaceable)) and replaceable:
+                keep[name] = tensor
+                continue
+            raise CheckpointError(
+                f"{source}: {name!r} must have shape {tuple(tensor.shape)}, "
+                f"but got {tuple(state[name].shape)}"
+            )
+    unknown = [name for name in state if name not in own]
+    if unknown:
+        raise CheckpointError(
+            f"{source} holds {unknown[0]!r}, which the model lacks; {nearest(unknown[0], own)}"
+        )
+    model.load_state_dict(keep)
+
+
+def sha256(file: Path | str) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(file).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

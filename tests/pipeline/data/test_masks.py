@@ -1,0 +1,179 @@
+"""Data for segmentation: masks in step with images, scenes of digits."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from paretopath.data.masks import Labels, load_masks
+from paretopath.data.opening import open_data
+from paretopath.data.scenes import SCENES, scenes
+from paretopath.errors import DataError
+from paretopath.recipe import Data
+from paretopath.recipe.tasks import SegmentationTask
+
+TASK = SegmentationTask()
+
+
+def config(**values: Any) -> Data:
+    return Data.model_validate({"source": "digit_scenes", **values})
+
+
+def write_table(folder: Path, *, classes: int = 4, number: int = 8) -> Path:
+    """Images whose red channel is 50 times the class of the pixel; class 255 is red 0."""
+    rng = np.random.default_rng(0)
+    features = datasets.Features({"image": datasets.Image(), "annotation": datasets.Image()})
+    rows: dict[str, list[Image.Image]] = {"image": [], "annotation": []}
+    for _ in range(number):
+        mask = np.kron(rng.integers(1, classes, (4, 6)), np.ones((8, 8))).astype(np.uint8)
+        mask[:2] = 255
+        red = np.where(mask == 255, 0, mask * 50).astype(np.uint8)
+        rows["image"].append(Image.fromarray(np.stack([red] * 3, -1)))
+        rows["annotation"].append(Image.fromarray(mask))
+    file = folder / "train.parquet"
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(file)
+    return file
+
+
+def table_config(file: Path, **values: Any) -> Data:
+    return Data.model_validate(
+        {
+            "source": "parquet",
+            "data_files": {"train": str(file)},
+            "target": "annotation",
+            "mean": [0.0],
+            "std": [1.0],
+            **values,
+        }
+    )
+
+
+def test_scenes_are_the_same_each_time_and_differ_from_each_other() -> None:
+    first, again = scenes(3)["train"], scenes(3)["train"]
+    image, mask = first.example(5)
+    assert image.shape == (3, 64, 64) and mask.shape == (64, 64)
+    assert torch.equal(image, again.example(5)[0]) and torch.equal(mask, again.example(5)[1])
+    assert not torch.equal(mask, first.example(6)[1])
+
+
+def test_scenes_hold_every_class_and_splits_share_no_digit() -> None:
+    parts = scenes(3)
+    assert {name: len(part) for name, part in parts.items()} == SCENES
+    found = torch.cat([parts["validation"].example(i)[1].flatten() for i in range(40)]).unique()
+    assert found.tolist() == list(range(11))
+    total = sum(len(part.digits) for part in parts.values())
+    everything = np.concatenate([part.digits for part in parts.values()])
+    assert total == 1797 and everything.shape == (1797, 8, 8)
+
+
+def test_scenes_come_as_batches_of_images_and_masks() -> None:
+    data = load_masks(config(), TASK, input_shape=(3, 64, 64), num_classes=11)
+    images, masks = next(iter(data.loader("validation", batch_size=4)))
+    assert images.shape == (4, 3, 64, 64) and images.dtype == torch.float32
+    assert masks.shape == (4, 64, 64) and masks.dtype == torch.int64
+    assert data.class_names[:2] == ("ground", "0")
+    assert len(data.split("train")) == SCENES["train"]
+
+
+def test_images_and_masks_are_transformed_in_step(tmp_path: Path) -> None:
+    transforms = {
+        "train": [
+            {"name": "random_resized_crop", "scale": [0.3, 1.0], "interpolation": "nearest"},
+            "random_horizontal_flip",
+        ]
+    }
+    data = load_masks(
+        table_config(write_table(tmp_path), transforms=transforms),
+        TASK,
+        input_shape=(3, 24, 40),
+        num_classes=4,
+    )
+    torch.manual_seed(0)
+    images, masks = data.split("train").__getitems__([0, 1, 2, 3])
+    expected = torch.where(masks == 255, 0, masks * 50)
+    assert torch.equal((images[:, 0] * 255).round().long(), expected)
+    again, _ = data.split("train").__getitems__([0, 1, 2, 3])
+    assert not torch.equal(images, again)
+
+
+def test_what_a_transform_pads_is_ignored(tmp_path: Path) -> None:
+    transforms = {"train": [{"name": "random_crop", "padding": 30}]}
+    data = load_masks(
+        table_config(write_table(tmp_path), transforms=transforms),
+        TASK,
+        input_shape=(3, 32, 48),
+        num_classes=4,
+    )
+    torch.manual_seed(0)
+    images, masks = data.split("train").__getitems__(list(range(4)))
+    assert ((masks == 255) == (images[:, 0] == 0)).all() and (masks == 255).float().mean() > 0.1
+
+
+def test_a_class_that_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="mask 0: classes of a mask must be under 2 or 255"):
+        load_masks(
+            table_config(write_table(tmp_path)), TASK, input_shape=(3, 32, 48), num_classes=2
+        )
+
+
+def test_class_zero_can_be_skipped() -> None:
+    labels = Labels(num_classes=3, ignore_index=255, skip_zero=True)
+    stored = torch.tensor([0, 1, 3, 255], dtype=torch.uint8)
+    assert labels.decode(labels.encode(stored)).tolist() == [255, 0, 2, 255]
+
+
+def test_classes_round_trip() -> None:
+    labels = Labels(num_classes=3, ignore_index=7)
+    stored = torch.tensor([0, 1, 2, 7], dtype=torch.uint8)
+    assert labels.decode(labels.encode(stored)).tolist() == [0, 1, 2, 7]
+
+
+def test_parts_are_carved_out_once(tmp_path: Path) -> None:
+    file = write_table(tmp_path, number=20)
+    splits = {"validation": 0.25, "test": 0.25}
+    data = [
+        load_masks(table_config(file, splits=splits), TASK, input_shape=(3, 32, 48), num_classes=4)
+        for _ in range(2)
+    ]
+    names = ("train", "validation", "test")
+    for name in names:
+        assert (data[0].split(name).indices == data[1].split(name).indices).all()  # type: ignore
+    everything = np.concatenate([data[0].split(name).indices for name in names])  # type: ignore
+    assert sorted(everything.tolist()) == list(range(20))
+
+
+def test_larger_images_come_as_windows_for_scoring_and_crops_for_training(tmp_path: Path) -> None:
+    data = load_masks(
+        table_config(
+            write_table(tmp_path),
+            transforms={"train": ["random_crop"]},
+            eval_batch_size=2,
+        ),
+        SegmentationTask(window=(16, 16)),
+        input_shape=(3, 16, 16),
+        num_classes=4,
+    )
+    images, masks = next(iter(data.loader("validation", batch_size=1)))
+    assert masks.shape == (1, 32, 48) and images.shape == (3 * 5, 3, 16, 16)
+    assert data.split("train")[0][0].shape == (3, 16, 16)
+
+
+def test_masks_are_refused_for_transforms_that_have_no_form_for_them(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="rand_augment can't transform masks"):
+        load_masks(
+            table_config(write_table(tmp_path), transforms={"train": ["rand_augment"]}),
+            TASK,
+            input_shape=(3, 32, 48),
+            num_classes=4,
+        )
+
+
+def test_the_task_decides_what_targets_are() -> None:
+    data = open_data(config(), TASK, input_shape=(3, 64, 64), num_classes=11)
+    assert data.split("test")[0][1].shape == (64, 64)
+    with pytest.raises(DataError, match="num_classes"):
+        open_data(config(), TASK, input_shape=(3, 64, 64))
