@@ -10,7 +10,7 @@ from paretopath.errors import LaunchError
 from paretopath.launch import Call, Job, JobState, cancel, launch, result, states
 from paretopath.recipe import Launch
 from tests.cluster.slurm import Slurm
-from tests.pipeline import launch_calls
+from tests.pipeline.launch import launch_calls
 
 SETTINGS = {"where": "slurm", "cpus_per_task": 1, "time_minutes": 10}
 

@@ -15,7 +15,7 @@ from paretopath.launch import Call, Job, JobState, cancel, launch, result, state
 from paretopath.launch.job import last_line
 from paretopath.launch.slurm import _parameters
 from paretopath.recipe import Launch
-from tests.pipeline import launch_calls
+from tests.pipeline.launch import launch_calls
 
 
 def wait_until_ended(job: Job) -> JobState:
