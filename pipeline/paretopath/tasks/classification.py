@@ -68,6 +68,10 @@ class Classification:
             return soft * temperature**2
         return (1 - weight) * self.loss(output, target) + weight * temperature**2 * soft
 
+    def confidence(self, output: Tensor) -> Tensor:
+        """(B,) the highest class probability."""
+        return output.softmax(-1).amax(-1).nan_to_num(0.0)
+
     def scorer(self) -> "Top1":
         """A new, empty counter of right answers."""
         return Top1()

@@ -89,6 +89,10 @@ class Segmentation:
             return soft * temperature**2
         return (1 - weight) * self.loss(output, target) + weight * temperature**2 * soft
 
+    def confidence(self, output: Tensor) -> Tensor:
+        """(B,) the highest class probability, a mean over the pixels."""
+        return output.softmax(1).amax(1).mean((-2, -1)).nan_to_num(0.0)
+
     def scorer(self) -> "MeanIoU":
         """A new, empty counter of pixels."""
         return MeanIoU(ignore_index=self.ignore_index, window=self.window)

@@ -97,6 +97,12 @@ class Task(Protocol):
         """
         ...
 
+    def confidence(self, output: Any) -> Tensor:
+        """How sure the model is of each image, (B,) in [0, 1]: images leave at an early exit whose
+        confidence reaches a threshold. 0 for what is not a number, so that it never leaves.
+        """
+        ...
+
     def scorer(self) -> Scorer:
         """A new, empty scorer."""
         ...

@@ -57,6 +57,11 @@ def test_distillation_sends_no_gradient_to_the_teacher(logits: torch.Tensor) -> 
     assert student.grad is not None and teacher.grad is None
 
 
+def test_a_model_is_as_sure_of_an_image_as_its_likeliest_class_is_probable() -> None:
+    output = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [math.nan, 0.0]])
+    torch.testing.assert_close(Classification().confidence(output), torch.tensor([0.5, 0.75, 0.0]))
+
+
 def test_the_size_of_the_soft_gradient_hardly_depends_on_the_temperature() -> None:
     small = torch.randn(64, 10, generator=torch.Generator().manual_seed(1)) * 0.1
     norms = []

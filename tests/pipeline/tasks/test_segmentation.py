@@ -1,5 +1,7 @@
 """Segmentation: its losses against their equations, mIoU against torchmetrics."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -54,6 +56,13 @@ def test_a_batch_without_a_counted_pixel_has_no_loss() -> None:
     loss = Segmentation().loss(logits, torch.full_like(masks, 255))
     loss.backward()
     assert loss == 0 and logits.grad is not None and (logits.grad == 0).all()
+
+
+def test_a_model_is_as_sure_of_an_image_as_of_its_pixels_on_average() -> None:
+    logits = torch.zeros(2, 3, 4, 4)
+    logits[0, 1, :2] = math.log(4)  # two thirds sure of half the pixels, a third of the rest
+    logits[1, 0, 0, 0] = math.nan
+    torch.testing.assert_close(Segmentation().confidence(logits), torch.tensor([0.5, 0.0]))
 
 
 def test_distillation_is_hintons_equation_a_pixel() -> None:
