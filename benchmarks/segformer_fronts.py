@@ -47,7 +47,7 @@ REWRITTEN = ("merged", "gathered")
 ALLOWED_LOSSES = (0.0005, 0.014)  # of mIoU: as good as none, and the paper's
 RETRAINED_SHARES = (0.3,)  # of the full path's energy: the best path under each is retrained
 SCRATCH_WIDTHS = {"half": (16, 32, 80, 128, 128), "quarter": (8, 16, 40, 64, 64)}
-FIGURE = RESULTS / "segformer_fronts.svg"
+FIGURE = RESULTS.parents[1] / "docs" / "segformer_fronts.svg"
 
 
 def start(
