@@ -86,9 +86,9 @@ def _sizes(hardware: Hardware, nests: Nests, operand: Operand, evenly: bool) -> 
     levels = hardware.levels(operand)[:-1]
     sizes = [nests.elements(operand, nests.exact[operand][m]) for m in range(len(levels))]
     for m in reversed(range(1, len(levels))):
-        bits, room = nests.bits, float(levels[m].size_bits)
+        bits, room = nests.bits[operand], float(levels[m].size_bits)
         if evenly:
-            bits = nests.partial_bits if operand == "O" else nests.bits
+            bits = nests.partial_bits if operand == "O" else nests.bits[operand]
             room /= len(levels[m].operands) * (2 if levels[m].double_buffered else 1)
         beyond = sizes[m] * bits > room
         sizes[m - 1] = np.where(beyond | np.isinf(sizes[m]), np.inf, sizes[m - 1])
@@ -158,7 +158,7 @@ def _stored_bits(
 ) -> Floats:
     """(N,) bits of an element in memory m: a partial sum's while a reduction is still to come."""
     if operand != "O":
-        return nests.bits
+        return nests.bits[operand]
     names = list(hardware.array.dimensions)
     reducing = [
         LOOPS.index(loop)
@@ -169,4 +169,4 @@ def _stored_bits(
     ]
     beside = nests.looping[:, reducing].sum(axis=1) > 0
     partial = (cut < last_reduction) | nests.cells(beside)
-    return np.where(partial, nests.partial_bits, nests.bits)
+    return np.where(partial, nests.partial_bits, nests.bits[operand])

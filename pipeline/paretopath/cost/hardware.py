@@ -138,7 +138,8 @@ class Array(_Strict):
     """The multipliers.
 
     Attributes:
-        mac_energy_pj: of one 8-bit multiply-accumulate; others scale with the square of the bits.
+        mac_energy_pj: of one 8-bit multiply-accumulate; others scale with the product of the bits
+            of a weight and of an activation.
         dimensions: units along each dimension.
         systolic: dimensions that data crosses a unit a cycle, so that results leave late.
         unrolling: for a dimension, which loops run along it and how far at most.
@@ -160,7 +161,7 @@ class Hardware(_Strict):
     Attributes:
         name: for files and pictures.
         clock_mhz: cycles a microsecond.
-        guard_bits: a partial sum has twice a value's bits, and these.
+        guard_bits: a partial sum has a weight's bits, an activation's, and these.
         array, memories, vector_unit: its parts; memories from the multipliers outwards.
         source: what is modelled, and where it was published.
     """
@@ -214,9 +215,9 @@ class Hardware(_Strict):
         """The memories of one operand, innermost first."""
         return [memory for memory in self.memories if operand in memory.operands]
 
-    def partial_bits(self, bits: Floats) -> Floats:
-        """Bits of a partial sum of values of so many bits."""
-        return 2 * bits + self.guard_bits
+    def partial_bits(self, bits: Mapping[Operand, Floats]) -> Floats:
+        """Bits of a partial sum of products of a weight and an input of so many bits."""
+        return bits["W"] + bits["I"] + self.guard_bits
 
     @cached_property
     def outermost(self) -> Memory:

@@ -30,8 +30,9 @@ class Workload:
     """n layers with multiply-accumulates, as a table.
 
     Attributes:
-        table: (n, 12) iterations of each of :data:`~paretopath.cost.hardware.LOOPS` (channels are
-            per group), stride, stored rows and columns of the input, bits of a value.
+        table: (n, 13) iterations of each of :data:`~paretopath.cost.hardware.LOOPS` (channels are
+            per group), stride, stored rows and columns of the input, bits of a weight, bits of an
+            activation.
     """
 
     table: Floats
@@ -39,8 +40,11 @@ class Workload:
     @classmethod
     def of(cls, layers: Sequence[Layer]) -> "Workload":
         """The loop bounds of layers, none of them a pass."""
-        rows = [(*loop_sizes(v), v.stride, v.iy, v.ix, v.bits) for v in layers]
-        return cls(np.array(rows, dtype=np.float64).reshape(len(layers), len(LOOPS) + 4))
+        rows = [
+            (*loop_sizes(v), v.stride, v.iy, v.ix, v.stationary_bits, v.activation_bits)
+            for v in layers
+        ]
+        return cls(np.array(rows, dtype=np.float64).reshape(len(layers), len(LOOPS) + 5))
 
     @property
     def sizes(self) -> Floats:
@@ -58,9 +62,10 @@ class Workload:
         return {"OY": self.table[:, len(LOOPS) + 1], "OX": self.table[:, len(LOOPS) + 2]}
 
     @property
-    def bits(self) -> Floats:
-        """(n,) of an input, a weight or an output."""
-        return self.table[:, -1]
+    def bits(self) -> dict[Operand, Floats]:
+        """(n,) of a weight, an input and a finished output."""
+        weights, activations = self.table[:, -2], self.table[:, -1]
+        return {"O": activations, "W": weights, "I": activations}
 
     def take(self, rows: Ints) -> "Workload":
         """Some of the layers."""
@@ -191,7 +196,7 @@ def _limit_to_capacity(hardware: Hardware, work: Workload, planned: Floats) -> N
 
 
 def _bits(hardware: Hardware, work: Workload, operand: Operand) -> Floats:
-    return hardware.partial_bits(work.bits) if operand == "O" else work.bits
+    return hardware.partial_bits(work.bits) if operand == "O" else work.bits[operand]
 
 
 def _inner(hardware: Hardware) -> list[tuple[Memory, Operand]]:

@@ -118,7 +118,10 @@ class MapperModel(LayerCostModel):
 
     def _file(self, shape: Layer) -> Path:
         groups = f"-g{shape.groups}" if shape.groups > 1 else ""
-        bits = f"-{shape.bits}bit" if shape.bits != 8 else ""
+        weights, activations = shape.weight_bits, shape.activation_bits
+        bits = f"-{weights}bit" if weights != 8 else ""
+        if weights != activations:
+            bits = f"-w{weights}a{activations}bit"
         name = f"b{shape.b}-k{shape.k}-c{shape.c}-o{shape.oy}x{shape.ox}-f{shape.fy}x{shape.fx}"
         return self.cache / f"{name}-s{shape.stride}-i{shape.iy}x{shape.ix}{groups}{bits}.json"
 
@@ -186,4 +189,4 @@ def _start(job: Path) -> "subprocess.Popen[str]":
 
 def _shape(layer: Layer) -> Layer:
     """The layer less what makes no difference to hardware."""
-    return replace(layer, kind="convolution", operator="")
+    return replace(layer, kind="convolution", weight_bits=layer.stationary_bits, operator="")

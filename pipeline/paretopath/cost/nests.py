@@ -39,7 +39,8 @@ class Nests:
         sliding: for each loop that moves or crosses the input window, the same.
         relevant, irrelevant: for each operand, (f, N) whether a factor's loop selects its elements
             and nothing else, or does not concern it.
-        bits, partial_bits: (N,) of a value and of a partial sum.
+        bits: (N,) of a weight, an input and a finished output.
+        partial_bits: (N,) of a partial sum.
         stride, stored: (N,) of the window; stored rows and columns of the input.
         exact, whole: for each operand and stage, (n, 8) units side by side up to it, see
             :class:`~paretopath.cost.loopnest.Unrolling`.
@@ -53,7 +54,7 @@ class Nests:
     sliding: dict[Loop, Floats]
     relevant: dict[Operand, Bools]
     irrelevant: dict[Operand, Bools]
-    bits: Floats
+    bits: dict[Operand, Floats]
     partial_bits: Floats
     stride: Floats
     stored: dict[Loop, Floats]
@@ -98,7 +99,7 @@ class Nests:
             sliding={loop: below((loop,)) for pair in _WINDOWS for loop in pair},
             relevant={operand: within(RELEVANT[operand]) for operand in OPERANDS},
             irrelevant={operand: within(IRRELEVANT[operand]) for operand in OPERANDS},
-            bits=cells(work.bits),
+            bits={operand: cells(bits) for operand, bits in work.bits.items()},
             partial_bits=cells(hardware.partial_bits(work.bits)),
             stride=cells(work.stride),
             stored={loop: cells(rows) for loop, rows in work.stored.items()},

@@ -39,7 +39,7 @@ def price_passes(design: Hardware, layers: Sequence[Layer]) -> LevelCosts:
         layers: n passes.
     """
     unit = design.vector_unit
-    bits = np.array([layer.bits for layer in layers], dtype=np.float64)
+    bits = np.array([layer.activation_bits for layer in layers], dtype=np.float64)
     operations = np.array([layer.operations for layer in layers], dtype=np.float64)
     fused = np.array([layer.operator in unit.fused for layer in layers], dtype=bool)
     joined = np.array([layer.operator in unit.joined for layer in layers], dtype=bool)

@@ -105,9 +105,9 @@ def follow(
     distinct = [np.ones(nests.layers), *(nests.distinct(operand, u) for u in units)]
     everything = nests.exact[operand][-1].prod(axis=1)
     partial = _partial(nests, ends, units) if operand == "O" else None
-    bits = [nests.bits] * (len(ends) + 1)
+    bits = [nests.bits[operand]] * (len(ends) + 1)
     if partial is not None:
-        bits = [np.where(flag, nests.partial_bits, nests.bits) for flag in partial]
+        bits = [np.where(flag, nests.partial_bits, nests.bits[operand]) for flag in partial]
     return OperandTraffic(
         tiles=[ones, *tiles],
         bits=bits,

@@ -156,6 +156,17 @@ def test_wider_values_take_more_energy() -> None:
     assert energy[1] > 1.9 * energy[0]
 
 
+def test_narrower_weights_leave_activations_as_they_are() -> None:
+    eight = Layer.conv(k=64, c=64, oy=4, ox=1)
+    apart = Layer.conv(k=64, c=64, oy=4, ox=1, weight_bits=4, activation_bits=8)
+    attention_like = replace(apart, kind="matmul")  # both of its operands are activations
+    costs = create("accelerator", preset="magnet-16nm").price([eight, apart, attention_like])
+    saved = eight.weight_elements * 4 / 8
+    assert costs.dram_bytes[0] - costs.dram_bytes[1] == pytest.approx(saved, rel=0.01)
+    assert costs.dram_bytes[2] == costs.dram_bytes[0]
+    assert costs.energy_mj[1] < costs.energy_mj[0] == costs.energy_mj[2]
+
+
 def test_passes_cost_what_they_move() -> None:
     fused, joined, streamed = (
         Layer(kind="other", reads=2000, writes=1000, operations=1000, operator=operator)
