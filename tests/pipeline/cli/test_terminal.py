@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from paretopath.cli.terminal import ROWS, Progressing, excerpt
+from paretopath.cli.progressing import Progressing
+from paretopath.cli.tables.front import ROWS, excerpt
 from paretopath.paths import ExecutionPath
 from paretopath.run import Run
 

@@ -1,0 +1,81 @@
+"""What a search found."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paretopath.cli.arguments import Device, Json, RunDir
+from paretopath.cli.output import consoles, print_json, tracking
+
+
+def front(
+    run: RunDir,
+    select: Annotated[
+        str, typer.Option(help="all, knee, budget=70%, budget=12.5mJ, count=4 or id=ID.")
+    ] = "all",
+    rescore: Annotated[
+        str | None, typer.Option(help="Price the paths anew, with `mapper` (ZigZag) or `device`.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report here.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the paths as a table here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the front of a search, or a selection of it."""
+    from paretopath import jobs
+    from paretopath.cli.progressing import Progressing
+    from paretopath.cli.tables.front import describe, front_json, front_table, rescored_table
+    from paretopath.front import select as select_points
+    from paretopath.run import Run
+
+    out, err = consoles()
+    opened = Run.open(run, device=None if rescore else "cpu")
+    found = opened.front()
+    points = select_points(found, select)
+    if html:
+        jobs.save_report(opened, html)
+    if csv:
+        found.save_csv(csv, points)
+    rescored = None
+    if rescore:
+        with Progressing(err, f"pricing by {rescore}") as bar:
+            rescored = jobs.rescore(
+                opened, points, rescore, on_progress=lambda done, all: bar.update(done, all, "")
+            )
+    if as_json:
+        extra = {"rescored": rescored.to_json()} if rescored else {}
+        print_json({**front_json(found, points), **extra})
+        return
+    out.print(front_table(found, points))
+    if rescored:
+        out.print(rescored_table(rescored))
+    if len(points) == 1:
+        out.print(f"\n{points[0].id}: {describe(points[0].path, found.full.path)}")
+
+
+def sensitivity(
+    run: RunDir,
+    html: Annotated[Path | None, typer.Option(help="Write the report, with it, here.")] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Show what each decision alone loses and saves: which ones to touch first."""
+    from paretopath import jobs
+    from paretopath.cli.tables.front import sensitivity_table
+    from paretopath.run import Run
+
+    out, err = consoles()
+    opened = Run.open(run, device=device)
+    is_new = not opened.sensitivity_file.is_file()
+    if is_new:
+        err.print("Trying every decision alone …")
+    found = jobs.sensitivity_run(opened)
+    if is_new and opened.front_file.is_file():
+        with tracking(opened) as tracked:
+            jobs.track_sensitivity(opened, tracked)
+    if html or opened.front_file.is_file():
+        jobs.save_report(opened, html)
+    if as_json:
+        print_json(found.to_json())
+        return
+    out.print(sensitivity_table(found))
