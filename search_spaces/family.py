@@ -17,6 +17,7 @@ from paretopath.elastic import (
     State,
     Unit,
 )
+from paretopath.elastic.own import PathTensors
 from paretopath.elastic.registry import create_space
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, Decision, ExecutionPath, Value
@@ -111,10 +112,24 @@ class FamilyModel(ElasticModel):
         assert isinstance(self.space, FamilySpace)
         return [self._member(name) for name in self.space.members]
 
-    def extract(self, path: Mapping[str, Value]) -> nn.Module:
+    def extract(self, path: Mapping[str, Value], own: PathTensors | None = None) -> nn.Module:
         """The static model of one path, as the model that the path names gives it."""
         canonical = self.space.canonical(path)
-        return self._member(str(canonical[MODEL])).extract(member_path(canonical))
+        own = own or self.own.get(canonical)
+        inner = PathTensors(member_path(canonical), self._inside(own)) if own is not None else None
+        return self._member(str(canonical[MODEL])).extract(member_path(canonical), inner)
+
+    def _inside(self, own: PathTensors) -> dict[str, Tensor | None]:
+        """A path's tensors under the names that its own model has for them."""
+        found = {}
+        for key, unit in self.units.items():
+            outside = f"units.{key}.inner."
+            assert isinstance(unit, MemberUnit)
+            inside = f"units.{unit.inner.name.replace('.', '_')}."
+            for name, tensor in own.tensors.items():
+                if name.startswith(outside):
+                    found[name.replace(outside, inside, 1)] = tensor
+        return found
 
     def _member(self, name: str) -> ElasticModel:
         assert isinstance(self.space, FamilySpace)

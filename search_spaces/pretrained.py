@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from paretopath.elastic import ElasticModel, ElasticSpace, Unit
+from paretopath.elastic.own import PathTensors, own_of, together, using
 from paretopath.errors import CheckpointError
 from paretopath.paths import Value
 from paretopath.weights.files import load_reference
@@ -17,7 +18,7 @@ from paretopath.weights.files import load_reference
 class PretrainedModel(ElasticModel):
     """An elastic model whose full path extracts to the original transformers model."""
 
-    def extract(self, path: Mapping[str, Value]) -> nn.Module:
+    def extract(self, path: Mapping[str, Value], own: PathTensors | None = None) -> nn.Module:
         """The static model of one path.
 
         For the full path it is the original class, so that ``save_pretrained`` works; called, it
@@ -25,10 +26,11 @@ class PretrainedModel(ElasticModel):
         object).
         """
         if self.space.canonical(path) != self.space.full:
-            static: nn.Module = super().extract(path)
+            static: nn.Module = super().extract(path, own)
             return static
         assert isinstance(self.space, PretrainedSpace)
-        original: nn.Module = self.space.to_pretrained(self).train(self.training)
+        with using(together(step.own for step in self.steps(self.space.full, own))):
+            original: nn.Module = self.space.to_pretrained(self).train(self.training)
         return original
 
 
@@ -105,13 +107,19 @@ class PretrainedSpace(ElasticSpace):
         return model.eval()  # type: ignore[no-any-return]
 
 
-def own_state(module: nn.Module, prefix: str) -> dict[str, Tensor]:
-    """A module's state dict under a prefix, without the moments of compensated layers."""
-    return {
+def plain_state(module: nn.Module, prefix: str) -> dict[str, Tensor]:
+    """A module's state dict under a prefix, without the moments of compensated layers.
+
+    With what its layers have for themselves, where a path is extracted that has something.
+    """
+    state = {
         prefix + name: tensor
         for name, tensor in module.state_dict().items()
         if ".compensation." not in f".{name}"
     }
+    for layer, part in module.named_modules(prefix=prefix.removesuffix(".")):
+        state |= {f"{layer}.{name}": t for name, t in own_of(part).items() if t is not None}
+    return state
 
 
 def _refuse(checkpoint: str, verb: str, names: Sequence[str], allowed: tuple[str, ...]) -> None:
@@ -126,4 +134,4 @@ def _logits(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Tenso
     return logits
 
 
-__all__ = ["PretrainedModel", "PretrainedSpace", "own_state"]
+__all__ = ["PretrainedModel", "PretrainedSpace", "plain_state"]

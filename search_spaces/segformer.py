@@ -31,7 +31,7 @@ from paretopath.elastic import (
 )
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, Decision
-from search_spaces.pretrained import PretrainedSpace, own_state
+from search_spaces.pretrained import PretrainedSpace, plain_state
 from search_spaces.segformer_decoder import FORMS, GATHERED, Decoder
 from search_spaces.widths import (
     channels,
@@ -188,15 +188,15 @@ class SegformerSpace(PretrainedSpace):
         state: dict[str, Tensor] = {}
         for unit in model.chain:
             if isinstance(unit, Decoder):
-                state |= own_state(unit.head, "decode_head.")
+                state |= plain_state(unit.head, "decode_head.")
             elif isinstance(unit, Embed):
                 stage = unit.name.removesuffix(".embed")
-                state |= own_state(unit.embed, f"segformer.{stage}.patch_embeddings.")
+                state |= plain_state(unit.embed, f"segformer.{stage}.patch_embeddings.")
             elif isinstance(unit, Block):
-                state |= own_state(unit.layer, f"segformer.{unit.name}.")
+                state |= plain_state(unit.layer, f"segformer.{unit.name}.")
             elif isinstance(unit, Norm):
                 stage = unit.name.removesuffix(".norm")
-                state |= own_state(unit.norm, f"segformer.{stage}.layer_norm.")
+                state |= plain_state(unit.norm, f"segformer.{stage}.layer_norm.")
         return state
 
 

@@ -1,9 +1,9 @@
 """SegFormer's decoder, narrowed or rewritten.
 
 As published: each branch is a linear layer and an upsampling; their outputs, concatenated from the
-last stage to the
-first, meet in the 1x1 fuse convolution. Up to its batch norm all of this is linear and a 1x1
-convolution commutes with bilinear upsampling (its weights sum to one, so that biases pass it too):
+last stage to the first, meet in the 1x1 fuse convolution. Up to its batch norm all of this is
+linear, and a 1x1 convolution commutes with bilinear upsampling (whose weights sum to one, so that
+biases pass it too):
 
     fuse(concat(up(W_i x_i + b_i))) = sum_i up(F_i W_i x_i) + sum_i F_i b_i
 
@@ -95,19 +95,21 @@ class Decoder(Unit):
             [F.conv2d(x, w[..., None, None]) for x, w in zip(features[:-1], weights, strict=False)]
             + [F.conv2d(features[-1], weights[-1][..., None, None], bias)]
         )
-        return fused if self._folds else self.head.batch_norm(fused)  # type: ignore[no-any-return]
+        return fused if self._folded() else self.head.batch_norm(fused)  # type: ignore[no-any-return]
 
     def _gathered(self, features: tuple[Tensor, ...], width: int) -> Tensor:
         """The batch norm's output (B, width, Y_0, X_0), one linear map of all features."""
         *weights, bias = self._merged_operands(width)
         weight = torch.cat(weights, dim=1)[..., None, None]
         fused = F.conv2d(_gather(features), weight, bias)
-        return fused if self._folds else self.head.batch_norm(fused)  # type: ignore[no-any-return]
+        return fused if self._folded() else self.head.batch_norm(fused)  # type: ignore[no-any-return]
 
-    @property
-    def _folds(self) -> bool:
-        """Whether batch norm is multiplied in: not while it learns or has no statistics yet."""
-        return not self.training and self.head.batch_norm.running_mean is not None
+    def _folded(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and variance of the batch norm where it is multiplied in: not while it learns, nor
+        while it takes each batch's.
+        """
+        found: tuple[Tensor, Tensor] | None = self.head.batch_norm.statistics()
+        return None if self.training else found
 
     def _merged_operands(self, width: int) -> tuple[Tensor, ...]:
         """A weight (width, C_i) a branch, a bias (width,), with batch norm where it folds."""
@@ -117,28 +119,26 @@ class Decoder(Unit):
             return *(torch.empty(width, c, device="meta") for c in sizes), torch.empty(
                 width, device="meta"
             )
-        if not self._folds:
-            return self._multiply(width, folded=False)
+        statistics = self._folded()
+        if statistics is None:
+            return self._multiply(width, None)
         norm = head.batch_norm
-        sources = [
-            head.linear_fuse.weight,
-            norm.weight,
-            norm.bias,
-            norm.running_mean,
-            norm.running_var,
-        ]
+        sources = [head.linear_fuse.weight, norm.weight, norm.bias, *statistics]
         for branch in head.linear_projections:
             sources += [branch.proj.weight, branch.proj.bias]
-        return self._derived.get(width, sources, lambda: self._multiply(width, folded=True))
+        key = (width, *map(id, statistics))  # paths with statistics of their own take turns
+        return self._derived.get(key, sources, lambda: self._multiply(width, statistics))
 
-    def _multiply(self, width: int, *, folded: bool) -> tuple[Tensor, ...]:
+    def _multiply(self, width: int, folded: tuple[Tensor, Tensor] | None) -> tuple[Tensor, ...]:
+        """The same, with a batch norm of these statistics multiplied in, or without it."""
         head, norm = self.head, self.head.batch_norm
         columns = head.linear_fuse.weight[:width, :, 0, 0].split(self.branch_width, dim=1)[::-1]
         scale = torch.ones(width, device=columns[0].device)
         bias = torch.zeros(width, device=columns[0].device)
-        if folded:
-            scale = norm.weight[:width] / torch.sqrt(norm.running_var[:width] + norm.eps)
-            bias = norm.bias[:width] - scale * norm.running_mean[:width]
+        if folded is not None:
+            mean, variance = folded
+            scale = norm.weight[:width] / torch.sqrt(variance[:width] + norm.eps)
+            bias = norm.bias[:width] - scale * mean[:width]
         weights = []
         for fuse, branch in zip(columns, head.linear_projections, strict=True):
             weights.append(scale[:, None] * (fuse @ branch.proj.weight))
@@ -167,7 +167,7 @@ class Decoder(Unit):
         with torch.no_grad():
             if self.head.linear_fuse.weight.is_meta:
                 return self._merged_operands(width)
-            return self._multiply(width, folded=True)
+            return self._multiply(width, self.head.batch_norm.statistics())
 
     def _gathered_convolution(self, width: int) -> nn.Conv2d:
         *weights, bias = self._folded_operands(width)

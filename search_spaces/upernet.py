@@ -33,7 +33,7 @@ from paretopath.elastic import (
 )
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, Decision
-from search_spaces.pretrained import PretrainedSpace, own_state
+from search_spaces.pretrained import PretrainedSpace, plain_state
 from search_spaces.upernet_decoder import Decoder
 from search_spaces.widths import (
     channels,
@@ -184,16 +184,16 @@ class UpernetSwinSpace(PretrainedSpace):
         for unit in model.chain:
             stage = unit.name.split(".")[1] if "." in unit.name else ""
             if isinstance(unit, Stem):
-                state |= own_state(unit.embeddings, "backbone.swin.embeddings.")
+                state |= plain_state(unit.embeddings, "backbone.swin.embeddings.")
             elif isinstance(unit, Block):
-                state |= own_state(unit.layer, f"{encoder}{unit.name.removeprefix('stages.')}.")
+                state |= plain_state(unit.layer, f"{encoder}{unit.name.removeprefix('stages.')}.")
             elif isinstance(unit, Output):
                 norm = f"backbone.hidden_states_norms.stage{int(stage) + 1}."
-                state |= own_state(unit.norm, norm)
+                state |= plain_state(unit.norm, norm)
                 if unit.downsample is not None:
-                    state |= own_state(unit.downsample, f"{encoder}{stage}.downsample.")
+                    state |= plain_state(unit.downsample, f"{encoder}{stage}.downsample.")
             elif isinstance(unit, Decoder):
-                state |= own_state(unit.head, "decode_head.")
+                state |= plain_state(unit.head, "decode_head.")
         return state
 
 

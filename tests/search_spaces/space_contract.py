@@ -11,6 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from paretopath.cost.model import Costs, LayerCostModel
 from paretopath.cost.table import CostTable
 from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.elastic.batch_norm import batch_norms
+from paretopath.elastic.own import PathTensors
+from paretopath.evaluation.batch_norm import recalibrate
 from paretopath.evaluation.evaluator import Evaluator
 from paretopath.paths import ExecutionPath
 from paretopath.tasks.task import Score
@@ -150,6 +153,67 @@ class SpaceContract:
         for a, b in zip(together, alone, strict=True):
             assert isinstance(a, Score) and isinstance(b, Score)
             assert a.value == pytest.approx(b.value, rel=1e-5, abs=1e-6)
+
+    @pytest.fixture(scope="class")
+    def own(self, space: ElasticSpace, model: ElasticModel) -> dict[ExecutionPath, PathTensors]:
+        """The batch-norm statistics of some paths; none of them where the family has no norms."""
+        generator = torch.Generator().manual_seed(2)
+        images = 1 + 2 * torch.randn(4, *space.input_shape, generator=generator)
+        return {path: recalibrate(model, path, [(images, None)]) for path in self.few(space)}
+
+    def few(self, space: ElasticSpace) -> list[ExecutionPath]:
+        return self.sampled(space)[:4]
+
+    @torch.inference_mode()
+    def test_a_path_runs_and_extracts_with_what_it_has_for_itself(
+        self, model: ElasticModel, own: dict[ExecutionPath, PathTensors], images: torch.Tensor
+    ) -> None:
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        for path, its_own in own.items():
+            with model.active(path):
+                shared = model(images)
+            with model.active(path, its_own):
+                expected = model(images)
+                during = model.state_dict()
+                static = model.extract(path, its_own)
+            assert during.keys() == before.keys()
+            assert all(torch.equal(during[name], tensor) for name, tensor in before.items())
+            torch.testing.assert_close(static(images), expected, rtol=1e-4, atol=1e-5)
+            assert torch.allclose(shared, expected) == (not its_own.tensors)
+            assert bool(its_own.tensors) == bool(batch_norms(model))
+
+    @torch.inference_mode()
+    def test_paths_that_a_model_knows_something_of_run_with_it(
+        self, model: ElasticModel, own: dict[ExecutionPath, PathTensors], images: torch.Tensor
+    ) -> None:
+        first, *_, last = own
+        expected = {}
+        for path in (first, last):
+            with model.active(path, own[path]):
+                expected[path] = model(images)
+        model.own = own
+        try:
+            for path in (first, last, first):
+                with model.active(path):
+                    assert torch.equal(model(images), expected[path])
+                again = model.extract(path)(images)
+                torch.testing.assert_close(again, expected[path], rtol=1e-4, atol=1e-5)
+        finally:
+            model.own = {}
+
+    def test_a_path_scores_alike_whatever_was_scored_before(
+        self, model: ElasticModel, own: dict[ExecutionPath, PathTensors], images: torch.Tensor
+    ) -> None:
+        evaluate = Evaluator(model, [(images, torch.zeros(2))], MeanTask())  # type: ignore[arg-type]
+        for known in ({}, own):
+            a, b, c, *_ = own
+            first, *_, again = (evaluate([path], own=known) for path in (a, b, c, a))
+            assert first == again
+            together = evaluate(list(own), own=known)
+            for path, score in zip(own, together, strict=True):
+                (alone,) = evaluate([path], own=known)
+                assert isinstance(score, Score) and isinstance(alone, Score)
+                assert score.value == pytest.approx(alone.value, rel=1e-5, abs=1e-6)
 
     @torch.inference_mode()
     def test_sorting_channels_leaves_the_full_path_as_it_is(

@@ -10,7 +10,7 @@ from transformers import SegformerForSemanticSegmentation
 import search_spaces
 from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.errors import CheckpointError, InvalidValueError
-from paretopath.evaluation.batch_norm import recalibrate, recalibrated
+from paretopath.evaluation.batch_norm import recalibrate
 from paretopath.tracing import total_macs, trace_layers
 from search_spaces.pretrained import PretrainedSpace
 from tests.search_spaces.space_contract import SpaceContract
@@ -117,9 +117,10 @@ def test_a_rewritten_decoder_has_the_batch_norm_statistics_of_its_path(form: str
     for decoder in ("as_published", form):
         path = {"decoder.form": decoder, "decoder.width": 0.5, "stages.1.blocks.0.run": False}
         for i, batches in enumerate(draws):
-            with recalibrated(model, recalibrate(model, path, batches)), torch.no_grad():
+            own = recalibrate(model, path, batches)
+            with model.active(path, own), torch.no_grad():
                 outputs[decoder, i] = model(draws[0][0][0])
-                static = model.extract(path)
+            static = model.extract(path, own)
             torch.testing.assert_close(static(draws[0][0][0]), outputs[decoder, i])
     for i in range(len(draws)):
         torch.testing.assert_close(outputs[form, i], outputs["as_published", i])

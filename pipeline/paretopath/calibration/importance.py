@@ -92,7 +92,7 @@ def _coupled_channels(model: ElasticModel) -> tuple[nn.Module, list[_Coupled]]:
     device = next(model.parameters()).device
     state: State = torch.zeros(1, *model.space.input_shape, device=device)
     for step in model.steps(model.space.full):
-        plain = step.unit.extract(dict(step.choice)).eval()
+        plain = step.extract().eval()
         groups = step.unit.channel_groups()
         if groups:
             graph = _dependencies(plain, state)

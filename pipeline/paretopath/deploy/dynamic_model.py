@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from paretopath.elastic import ElasticModel, State, Step, Unit
-from paretopath.elastic.batch_norm import PathStatistics
+from paretopath.elastic.own import PathTensors
 from paretopath.errors import InvalidValueError
 from paretopath.front import CostName, Point, known_cost
 from paretopath.paths import ExecutionPath, Value
@@ -52,7 +52,7 @@ class DynamicModel:
         model: ElasticModel,
         points: Sequence[Point],
         *,
-        statistics: Iterable[PathStatistics] = (),
+        statistics: Iterable[PathTensors] = (),
     ) -> None:
         if not points:
             raise InvalidValueError("a dynamic model needs at least one path to pick from")
@@ -60,9 +60,7 @@ class DynamicModel:
         self.points = tuple(sorted(points, key=lambda point: known_cost(point, "energy_mj")))
         self._paths = {p.id: model.space.canonical(p.path) for p in self.points}
         device = next(model.parameters()).device
-        own = (found.to(device) for found in statistics)
-        model.statistics = {found.path: found for found in own}
-        model.activate(model.path)
+        model.own = {found.path: found.to(device) for found in statistics}
 
     @classmethod
     def load(cls, run_dir: Path | str, *, device: torch.device | str = "cpu") -> Self:

@@ -57,9 +57,9 @@ class Derived:
         if recorded or any(source.is_inference() for source in sources):  # these count no versions
             return make()
         stamp = tuple((id(source), source._version, source.device) for source in sources)
-        found = self._kept.get(key)
+        found = self._kept.pop(key, None)  # and put back last; other threads may do the same
         if found is not None and found.stamp == stamp:
-            self._kept.move_to_end(key)
+            self._kept[key] = found
             return found.made
         with (
             torch.inference_mode(False),
@@ -67,7 +67,6 @@ class Derived:
         ):  # kept beyond the caller's inference mode
             made = make()
         self._kept[key] = _Entry(stamp, tuple(sources), made)
-        self._kept.move_to_end(key)
         while len(self._kept) > self.capacity:
             self._kept.popitem(last=False)
         return made

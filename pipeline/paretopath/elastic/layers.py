@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paretopath.elastic.compensation import Operands, compensation_of
+from paretopath.elastic.own import own_of
 from paretopath.errors import InvalidValueError
 
 M = TypeVar("M", bound=nn.Module)
@@ -141,17 +142,29 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
         elastic.num_batches_tracked = norm.num_batches_tracked
         return elastic
 
+    def statistics(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and variance, of the channels that run or of more, in evaluation mode.
+
+        The path's if it has its own, else the model's; None where each batch's are taken.
+        """
+        own = own_of(self)
+        mean = own.get("running_mean", self.running_mean)
+        variance = own.get("running_var", self.running_var)
+        return None if mean is None or variance is None else (mean, variance)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Y, X) -> the same shape."""
         n = x.shape[1]
-        assert self.running_mean is not None and self.running_var is not None
+        mean, variance = self.statistics() or (None, None)
+        if self.training:  # what learns updates the model's statistics, never a path's
+            mean, variance = self.running_mean, self.running_var
         return F.batch_norm(
             x,
-            self.running_mean[:n],
-            self.running_var[:n],
+            mean[:n] if mean is not None else None,
+            variance[:n] if variance is not None else None,
             self.weight[:n],
             self.bias[:n],
-            self.training,
+            self.training or mean is None,
             self.momentum if self.momentum is not None else 0.1,
             self.eps,
         )
@@ -159,10 +172,12 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
     def narrow(self, channels: int) -> nn.BatchNorm2d:
         """A plain copy over the first channels."""
         plain = nn.BatchNorm2d(channels, eps=self.eps, momentum=self.momentum, device="meta")
-        assert self.running_mean is not None and self.running_var is not None
+        found = self.statistics()
+        assert found is not None
+        mean, variance = found
         fill(plain, weight=self.weight[:channels], bias=self.bias[:channels])
-        plain.running_mean = self.running_mean[:channels].detach().clone()
-        plain.running_var = self.running_var[:channels].detach().clone()
+        plain.running_mean = mean[:channels].detach().clone()
+        plain.running_var = variance[:channels].detach().clone()
         plain.num_batches_tracked = torch.zeros((), dtype=torch.long)
         return plain
 

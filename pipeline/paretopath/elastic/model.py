@@ -14,7 +14,6 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from paretopath.elastic.batch_norm import NormSwitch, PathStatistics
 from paretopath.elastic.layers import (
     ElasticBatchNorm2d,
     ElasticConv2d,
@@ -22,6 +21,7 @@ from paretopath.elastic.layers import (
     ElasticLinear,
     fill,
 )
+from paretopath.elastic.own import Own, PathTensors, own_by_unit, using
 from paretopath.errors import InvalidPathError, InvalidValueError
 from paretopath.paths import Condition, Decision, ExecutionPath, SearchSpace, Value
 
@@ -127,13 +127,23 @@ class Unit(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Step:
-    """A unit and the values of its decisions on one path."""
+    """A unit, the values of its decisions on one path, and what its layers own on that path.
+
+    Equal steps give the same for the same state: a prefix tree runs them once.
+    """
 
     unit: Unit
     choice: tuple[tuple[str, Value], ...]
+    own: Own | None = None
 
     def __call__(self, state: State) -> State:
-        return self.unit(state, dict(self.choice))
+        with using(self.own):
+            return self.unit(state, dict(self.choice))
+
+    def extract(self) -> nn.Module:
+        """The unit's plain module, with what its layers own."""
+        with using(self.own):
+            return self.unit.extract(dict(self.choice))
 
 
 class ElasticModel(nn.Module):
@@ -142,18 +152,20 @@ class ElasticModel(nn.Module):
     Args:
         space: the decisions.
         units: in the order in which they run. An exit ends the path on which its condition holds.
-
-    Attributes:
-        statistics: batch-norm statistics of the paths that have their own: such a path runs, and is
-            extracted, with them. Not part of the state dict.
     """
 
     def __init__(self, space: SearchSpace, units: Sequence[Unit]) -> None:
         super().__init__()
         self.space = space
         self.units = nn.ModuleDict({unit.name.replace(".", "_"): unit for unit in units})
-        self.statistics: Mapping[ExecutionPath, PathStatistics] = {}
-        self._norms = NormSwitch(self)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.BatchNorm2d) and not isinstance(module, ElasticBatchNorm2d):
+                raise InvalidValueError(
+                    f"the batch normalisations of an elastic model must be ElasticBatchNorm2d, so "
+                    f"that paths can have their own statistics, but {name!r} is a "
+                    f"{type(module).__name__}; ElasticBatchNorm2d.of(it) makes one"
+                )
+        self._own: Mapping[ExecutionPath, PathTensors] = {}
         self.activate(space.full)
 
     @property
@@ -166,39 +178,63 @@ class ElasticModel(nn.Module):
         """The active path."""
         return self._path
 
-    def steps(self, path: Mapping[str, Value]) -> tuple[Step, ...]:
-        """The units that run on a canonical path, each with its choice; an exit is the last."""
+    @property
+    def own(self) -> Mapping[ExecutionPath, PathTensors]:
+        """What single paths have for themselves: they run, and are extracted, with it.
+
+        Not part of the state dict. Training takes nothing of it: a normalisation that learns
+        divides by its batch's variance and updates the model's own statistics.
+        """
+        return self._own
+
+    @own.setter
+    def own(self, own: Mapping[ExecutionPath, PathTensors]) -> None:
+        self._own = dict(own)
+        self.activate(self._path)
+
+    def steps(self, path: Mapping[str, Value], own: PathTensors | None = None) -> tuple[Step, ...]:
+        """The units that run on a canonical path, each with its choice; an exit is the last.
+
+        Args:
+            path: canonical.
+            own: what the path has for itself; what :attr:`own` has for it if None.
+        """
+        if own is None and self._own:
+            own = self._own.get(ExecutionPath(path))
+        parts = own_by_unit(self.units, own.tensors) if own is not None else {}
         steps = []
-        for unit in self.chain:
+        for key, unit in zip(self.units, self.chain, strict=True):
             if unit.requires is None or unit.requires.holds(path):
                 choice = tuple((name, path[name]) for name in unit.decisions if name in path)
-                steps.append(Step(unit, choice))
+                steps.append(Step(unit, choice, parts.get(key)))
                 if unit.is_exit:
                     break
         return tuple(steps)
 
-    def activate(self, path: Mapping[str, Value]) -> None:
+    def activate(self, path: Mapping[str, Value], own: PathTensors | None = None) -> None:
         """Makes ``path`` the one that :meth:`forward` runs. Copies no weights.
+
+        Args:
+            path: any path of the space.
+            own: see :meth:`steps`.
 
         Raises:
             InvalidPathError: the path is not one of the space.
         """
         self._path = self.space.canonical(path)
-        self._steps = self.steps(self._path)
+        self._steps = self.steps(self._path, own)
         if not self._steps:
             raise InvalidPathError("the path runs no unit")
-        self._norms.use(self.statistics.get(self._path))
 
     @contextmanager
-    def active(self, path: Mapping[str, Value]) -> Iterator[Self]:
-        """Runs ``path`` inside the block and the path of before after it."""
-        before, steps = self._path, self._steps
-        self.activate(path)
+    def active(self, path: Mapping[str, Value], own: PathTensors | None = None) -> Iterator[Self]:
+        """Runs ``path`` inside the block and the path of before after it; see :meth:`activate`."""
+        before = self._path, self._steps
+        self.activate(path, own)
         try:
             yield self
         finally:
-            self._path, self._steps = before, steps
-            self._norms.use(self.statistics.get(before))
+            self._path, self._steps = before
 
     def forward(self, images: Tensor) -> Any:
         """The output of the active path for images (B, C, Y, X)."""
@@ -211,14 +247,16 @@ class ElasticModel(nn.Module):
         """The models that make up this one, around the same units: itself, or those of a family."""
         return [self]
 
-    def extract(self, path: Mapping[str, Value]) -> nn.Module:
-        """The static model of one path: plain modules with copies of the weights, same output."""
+    def extract(self, path: Mapping[str, Value], own: PathTensors | None = None) -> nn.Module:
+        """The static model of one path: plain modules with copies of the weights, same output.
+
+        Args:
+            path: any path of the space.
+            own: see :meth:`steps`.
+        """
         static = nn.Sequential()
-        with self.active(path):
-            for step in self._steps:
-                static.add_module(
-                    step.unit.name.replace(".", "_"), step.unit.extract(dict(step.choice))
-                )
+        for step in self.steps(self.space.canonical(path), own):
+            static.add_module(step.unit.name.replace(".", "_"), step.extract())
         return static.train(self.training)
 
 

@@ -7,14 +7,15 @@ batch normalisation; Once-For-All does so for each sub-network, ``set_running_st
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from paretopath.elastic import ElasticModel
-from paretopath.elastic.batch_norm import PathStatistics, StatisticsFolder, batch_norms
+from paretopath.elastic.batch_norm import StatisticsFolder, batch_norms
+from paretopath.elastic.own import PathTensors
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.evaluator import Batch, Evaluator
 from paretopath.paths import ExecutionPath, Value
@@ -24,7 +25,7 @@ from paretopath.tasks.task import Score
 @torch.no_grad()
 def recalibrate(
     model: ElasticModel, path: Mapping[str, Value], batches: Iterable[tuple[Tensor, Any]]
-) -> PathStatistics:
+) -> PathTensors:
     """Measures one path's statistics; the model is left as it was.
 
     Each batch is normalised by its own moments; the result is their mean over batches, weighted by
@@ -39,45 +40,27 @@ def recalibrate(
         InvalidValueError: no images.
     """
     norms = batch_norms(model)
+    canonical = model.space.canonical(path)
+    none = {f"{name}.{which}": None for name in norms for which in ("running_mean", "running_var")}
     sums: dict[str, tuple[Tensor, Tensor]] = {}
     images_seen = 0
     with ExitStack() as stack:
-        stack.enter_context(model.active(path))
-        stack.enter_context(_restored(norms.values()))
+        stack.enter_context(model.active(canonical, PathTensors(canonical, none)))
         stack.callback(model.train, model.training)
         model.eval()
         for name, norm in norms.items():
             hook = norm.register_forward_pre_hook(_Watcher(name, sums))
             stack.callback(hook.remove)
         for images, _ in batches:
-            for norm in norms.values():  # none that a unit could fold into a layer before it
-                norm.running_mean = norm.running_var = None
             model(images)
             images_seen += len(images)
-        measured = model.path
     if not images_seen:
         raise InvalidValueError("recalibration needs at least one image, but got none")
-    moments = {name: (m / images_seen, v / images_seen) for name, (m, v) in sums.items()}
-    return PathStatistics(measured, moments)
-
-
-@contextmanager
-def recalibrated(model: ElasticModel, statistics: PathStatistics | None) -> Iterator[ElasticModel]:
-    """Runs a path with its own statistics inside the block; everything is as before after it.
-
-    Inside, ``model(images)`` runs the path and ``model.extract(statistics.path)`` copies its
-    statistics. With None the model stays as it is.
-    """
-    if statistics is None:
-        yield model
-        return
-    before = model.statistics
-    model.statistics = {**before, statistics.path: statistics}
-    try:
-        with model.active(statistics.path):
-            yield model
-    finally:
-        model.statistics = before
+    tensors: dict[str, Tensor | None] = {}
+    for name, (mean, variance) in sums.items():
+        tensors[f"{name}.running_mean"] = mean / images_seen
+        tensors[f"{name}.running_var"] = variance / images_seen
+    return PathTensors(canonical, tensors)
 
 
 class RecalibratingEvaluator:
@@ -108,10 +91,10 @@ class RecalibratingEvaluator:
     def __call__(self, paths: Sequence[Mapping[str, Value]]) -> Iterator[Score | InvalidValueError]:
         """The score of each canonical path, in order; see :meth:`Evaluator.__call__`."""
         for path in paths:
-            with recalibrated(self.evaluate.model, self.statistics(path)):
-                yield from self.evaluate([path])
+            own = self.statistics(path)
+            yield from self.evaluate([path], own={} if own is None else {own.path: own})
 
-    def statistics(self, path: Mapping[str, Value]) -> PathStatistics | None:
+    def statistics(self, path: Mapping[str, Value]) -> PathTensors | None:
         """The statistics with which a path is scored; None for the model's own."""
         model = self.evaluate.model
         canonical = model.space.canonical(path)
@@ -130,7 +113,7 @@ class RecalibratingEvaluator:
 
 
 class _Watcher:
-    """Sets a normalisation's statistics to its input's moments and adds them up."""
+    """Adds up the moments of a normalisation's inputs."""
 
     def __init__(self, name: str, sums: dict[str, tuple[Tensor, Tensor]]) -> None:
         self.name = name
@@ -139,17 +122,5 @@ class _Watcher:
     def __call__(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].float()  # (B, C, Y, X)
         variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-        norm.running_mean, norm.running_var = mean, variance
         old = self.sums.get(self.name, (0.0, 0.0))
         self.sums[self.name] = (old[0] + len(x) * mean, old[1] + len(x) * variance)
-
-
-@contextmanager
-def _restored(norms: Iterable[nn.BatchNorm2d]) -> Iterator[None]:
-    """Gives each normalisation the very tensors back that it had."""
-    before = [(norm, norm.running_mean, norm.running_var) for norm in norms]
-    try:
-        yield
-    finally:
-        for norm, mean, variance in before:
-            norm.running_mean, norm.running_var = mean, variance

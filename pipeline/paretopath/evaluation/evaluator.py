@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from paretopath.elastic import ElasticModel, State, Step
+from paretopath.elastic.own import PathTensors
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.prefixes import PrefixTree, settled_steps
-from paretopath.paths import SearchSpace, Value
+from paretopath.paths import ExecutionPath, SearchSpace, Value
 from paretopath.tasks.task import Score, Scorer, Task
 
 Batch = tuple[Tensor, Any]
@@ -117,19 +118,33 @@ class Evaluator:
         self.features = Features(batches, feature_bytes if self.settled else 0)
         self.work: Counter[Step] = Counter()
 
-    def __call__(self, paths: Sequence[Mapping[str, Value]]) -> list[Score | InvalidValueError]:
+    def __call__(
+        self,
+        paths: Sequence[Mapping[str, Value]],
+        *,
+        own: Mapping[ExecutionPath, PathTensors] | None = None,
+    ) -> list[Score | InvalidValueError]:
         """The score of each canonical path, in order.
 
         A path whose outputs are not finite gets the error in place of a score; the others are not
         touched by it.
+
+        Args:
+            paths: canonical.
+            own: what paths have for themselves, besides what the model knows of.
         """
-        evaluation = self.begin(paths)
+        evaluation = self.begin(paths, own=own)
         evaluation.advance(range(len(paths)))
         return [evaluation.score(index) for index in range(len(paths))]
 
-    def begin(self, paths: Sequence[Mapping[str, Value]]) -> "Evaluation":
-        """An evaluation that has seen no image yet."""
-        return Evaluation(self, paths)
+    def begin(
+        self,
+        paths: Sequence[Mapping[str, Value]],
+        *,
+        own: Mapping[ExecutionPath, PathTensors] | None = None,
+    ) -> "Evaluation":
+        """An evaluation that has seen no image yet; see :meth:`__call__`."""
+        return Evaluation(self, paths, own)
 
     def count(self, step: Step, images: int) -> None:
         """Notes that a step runs on so many images."""
@@ -148,17 +163,28 @@ class Evaluation:
     Args:
         evaluator: gives model, data and task.
         paths: canonical.
+        own: what paths have for themselves.
 
     Attributes:
         scorers: one for each path.
     """
 
-    def __init__(self, evaluator: Evaluator, paths: Sequence[Mapping[str, Value]]) -> None:
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        paths: Sequence[Mapping[str, Value]],
+        own: Mapping[ExecutionPath, PathTensors] | None = None,
+    ) -> None:
         self._evaluator = evaluator
         self._paths = paths
+        self._own = own
         self.scorers: list[Scorer] = [evaluator.task.scorer() for _ in paths]
-        steps = evaluator.model.steps(paths[0])[: evaluator.settled] if len(paths) else ()
-        self._batches = evaluator.features.through(steps, evaluator)
+        model = evaluator.model
+        # what a path has for itself may make its first steps others than all paths' share
+        self._skip = 0 if own or model.own else evaluator.settled
+        steps = model.steps(paths[0])[: self._skip] if len(paths) else ()
+        features = evaluator.features if self._skip else Features(evaluator.batches, 0)
+        self._batches = features.through(steps, evaluator)
 
     @torch.inference_mode()
     def advance(self, active: Sequence[int], *, batches: int | None = None) -> int:
@@ -172,8 +198,8 @@ class Evaluation:
             How many batches were shown.
         """
         evaluator, shown = self._evaluator, 0
-        skip = evaluator.settled
-        tree = PrefixTree(evaluator.model, [self._paths[index] for index in active], skip=skip)
+        chosen = [self._paths[index] for index in active]
+        tree = PrefixTree(evaluator.model, chosen, skip=self._skip, own=self._own)
         nodes = list(tree.nodes())
         training = evaluator.model.training
         evaluator.model.eval()

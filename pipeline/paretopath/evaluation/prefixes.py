@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from paretopath.elastic import ElasticModel, State, Step, Unit
-from paretopath.paths import ABSENT, SearchSpace, Value
+from paretopath.elastic.own import PathTensors
+from paretopath.paths import ABSENT, ExecutionPath, SearchSpace, Value
 
 
 @dataclass
@@ -38,17 +39,24 @@ class PrefixTree:
         paths: canonical paths.
         skip: so many first steps are left out: :meth:`run` starts from what they give. All paths
             must share them.
+        own: what paths have for themselves, besides what the model knows of; they share the steps
+            for which they have the same.
     """
 
     def __init__(
-        self, model: ElasticModel, paths: Sequence[Mapping[str, Value]], *, skip: int = 0
+        self,
+        model: ElasticModel,
+        paths: Sequence[Mapping[str, Value]],
+        *,
+        skip: int = 0,
+        own: Mapping[ExecutionPath, PathTensors] | None = None,
     ) -> None:
         self.roots: list[Node] = []
         known: dict[tuple[int, Step], Node] = {}  # by parent and step
         for index, path in enumerate(paths):
             level, parent = self.roots, 0
             node: Node | None = None
-            for step in model.steps(path)[skip:]:
+            for step in model.steps(path, own.get(ExecutionPath(path)) if own else None)[skip:]:
                 node = known.get((parent, step))
                 if node is None:
                     node = known[parent, step] = Node(step)

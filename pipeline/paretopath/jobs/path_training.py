@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 from torch import nn
 
 from paretopath.elastic.batch_norm import StatisticsFolder
-from paretopath.evaluation.batch_norm import recalibrated
 from paretopath.jobs.retrain_job import Part, PathResult, RetrainJob
 from paretopath.jobs.training import SCORED, finite, report_epochs, score_split
 from paretopath.recipe import RetrainSettings
@@ -118,5 +117,4 @@ def _fresh(run: Run, job: RetrainJob) -> nn.Module:
     if job.mode == "shared":
         return model
     (path,) = job.paths
-    with recalibrated(model, StatisticsFolder(run.statistics_dir(shared=False))[path]):
-        return model.extract(path)
+    return model.extract(path, StatisticsFolder(run.statistics_dir(shared=False))[path])

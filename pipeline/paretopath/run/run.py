@@ -16,7 +16,8 @@ from paretopath.cost import CostModel, CostTable
 from paretopath.cost import create as create_cost_model
 from paretopath.cost.table_file import load_table, save_table
 from paretopath.elastic import ElasticModel, ElasticSpace
-from paretopath.elastic.batch_norm import PathStatistics, StatisticsFolder, batch_norms
+from paretopath.elastic.batch_norm import StatisticsFolder, batch_norms
+from paretopath.elastic.own import PathTensors
 from paretopath.elastic.registry import create_space
 from paretopath.errors import InvalidPathError, InvalidValueError, RunDirectoryError
 from paretopath.evaluation.batch_norm import RecalibratingEvaluator
@@ -305,7 +306,7 @@ class Deployable:
 
     model: ElasticModel
     points: tuple[Point, ...]
-    statistics: tuple[PathStatistics, ...]
+    statistics: tuple[PathTensors, ...]
 
 
 def read_path(space: ElasticSpace, text: str) -> ExecutionPath:

@@ -90,6 +90,6 @@ def _trace(step: Step, state: State) -> tuple[UnitTrace, State]:
     with torch.no_grad():
         with recorder:
             out = step(state)
-        static = step.unit.extract(dict(step.choice))
+        static = step.extract()
     params = sum(parameter.numel() for parameter in static.parameters())
     return UnitTrace(step.unit, step.choice, state, tuple(recorder.layers), params), out

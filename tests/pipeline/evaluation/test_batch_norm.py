@@ -17,9 +17,10 @@ from paretopath.elastic import (
     State,
     Unit,
 )
-from paretopath.elastic.batch_norm import PathStatistics, StatisticsFolder
+from paretopath.elastic.batch_norm import StatisticsFolder
+from paretopath.elastic.own import PathTensors
 from paretopath.errors import CheckpointError, InvalidValueError
-from paretopath.evaluation.batch_norm import RecalibratingEvaluator, recalibrate, recalibrated
+from paretopath.evaluation.batch_norm import RecalibratingEvaluator, recalibrate
 from paretopath.evaluation.evaluator import Evaluator
 from paretopath.paths import Decision, ExecutionPath
 from paretopath.recipe import load_recipe
@@ -67,7 +68,7 @@ def batches(*sizes: int) -> list[tuple[Tensor, Tensor]]:
 def test_statistics_normalise_the_calibration_images(model: ElasticModel) -> None:
     images = batches(16)
     statistics = recalibrate(model, {"width": 4}, images)
-    with recalibrated(model, statistics), torch.no_grad():
+    with model.active(statistics.path, statistics), torch.no_grad():
         out = model(images[0][0])
     assert out.shape[1] == 4
     torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
@@ -76,25 +77,25 @@ def test_statistics_normalise_the_calibration_images(model: ElasticModel) -> Non
 
 def test_batches_weigh_as_many_images_as_they_have(model: ElasticModel) -> None:
     first, second = batches(4, 12)
-    mixed = recalibrate(model, {}, [first, second]).moments["units.block.norm"]
-    alone = [recalibrate(model, {}, [b]).moments["units.block.norm"] for b in (first, second)]
-    for i in range(2):
-        torch.testing.assert_close(mixed[i], 0.25 * alone[0][i] + 0.75 * alone[1][i])
+    mixed = recalibrate(model, {}, [first, second]).tensors
+    alone = [recalibrate(model, {}, [b]).tensors for b in (first, second)]
+    for which in ("units.block.norm.running_mean", "units.block.norm.running_var"):
+        torch.testing.assert_close(mixed[which], 0.25 * alone[0][which] + 0.75 * alone[1][which])
 
 
 def test_the_models_own_statistics_and_path_stay(model: ElasticModel) -> None:
     norm = model.chain[0].norm
     mean, before = norm.running_mean, norm.running_mean.clone()
     statistics = recalibrate(model, {"width": 4}, batches(8))
-    with recalibrated(model, statistics):
+    with model.active(statistics.path, statistics):
         assert model.path == {"width": 4}
-        assert norm.running_mean is not mean
+        assert norm.running_mean is mean
     assert norm.running_mean is mean and torch.equal(mean, before)
     assert model.path == {"width": 8}
     assert not norm._forward_pre_hooks
 
 
-def test_statistics_are_put_back_after_an_error(model: ElasticModel) -> None:
+def test_a_measurement_that_fails_leaves_nothing_behind(model: ElasticModel) -> None:
     norm = model.chain[0].norm
     mean = norm.running_mean
     with pytest.raises(RuntimeError, match="channels"):
@@ -105,32 +106,32 @@ def test_statistics_are_put_back_after_an_error(model: ElasticModel) -> None:
 def test_extracted_model_takes_the_paths_statistics(model: ElasticModel) -> None:
     images = batches(8)[0][0]
     statistics = recalibrate(model, {"width": 4}, batches(8))
-    with recalibrated(model, statistics), torch.no_grad():
+    with model.active(statistics.path, statistics), torch.no_grad():
         expected = model(images)
-        static = model.extract(statistics.path)
+    static = model.extract(statistics.path, statistics)
     torch.testing.assert_close(static(images), expected)
 
 
 def test_statistics_survive_a_file(model: ElasticModel, tmp_path: Path) -> None:
     statistics = recalibrate(model, {"width": 4}, batches(8))
     statistics.save(tmp_path / "path.safetensors")
-    loaded = PathStatistics.load(tmp_path / "path.safetensors", statistics.path)
-    assert loaded.path == statistics.path and loaded.moments.keys() == statistics.moments.keys()
-    for name, pair in statistics.moments.items():
-        assert all(torch.equal(a, b) for a, b in zip(pair, loaded.moments[name], strict=True))
+    loaded = PathTensors.load(tmp_path / "path.safetensors", statistics.path)
+    assert loaded.path == statistics.path and loaded.tensors.keys() == statistics.tensors.keys()
+    for name, tensor in statistics.tensors.items():
+        assert torch.equal(tensor, loaded.tensors[name])
 
 
 def test_a_path_without_normalisations_has_none_to_keep(tmp_path: Path) -> None:
     folder = StatisticsFolder(tmp_path)
-    folder.keep(PathStatistics(ExecutionPath({"width": 4}), {}))
+    folder.keep(PathTensors(ExecutionPath({"width": 4}), {}))
     found = folder[ExecutionPath({"width": 4})]
-    assert found is not None and not found.moments
+    assert found is not None and not found.tensors
 
 
 def test_other_files_are_not_taken_for_statistics(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match="does not hold batch-normalisation statistics"):
-        PathStatistics.load(tmp_path / "weights.pth", ExecutionPath({"width": 4}))
+        PathTensors.load(tmp_path / "weights.pth", ExecutionPath({"width": 4}))
 
 
 def test_recalibration_needs_images(model: ElasticModel) -> None:
@@ -191,7 +192,7 @@ def test_kept_statistics_are_measured_once(model: ElasticModel, tmp_path: Path) 
 def test_a_path_runs_with_its_own_statistics_wherever_it_runs(model: ElasticModel) -> None:
     images = batches(8)[0][0]
     own_mean = model.chain[0].norm.running_mean
-    model.statistics = {
+    model.own = {
         path: recalibrate(model, path, batches(8))
         for path in (model.space.full, model.space.smallest)
     }
@@ -202,8 +203,7 @@ def test_a_path_runs_with_its_own_statistics_wherever_it_runs(model: ElasticMode
         static = model.extract(path)
         with torch.no_grad():
             torch.testing.assert_close(static(images), out)
-    model.statistics = {}
-    model.activate(model.space.full)
+    model.own = {}
     assert model.chain[0].norm.running_mean is own_mean
 
 
@@ -266,4 +266,4 @@ def test_shared_retraining_measures_statistics_for_each_path_again(searched: Run
         assert folder[result.path] is not None  # the full path's too: training mixed them
         assert front[result.path.id].best_accuracy == result.validation.value
     dynamic = DynamicModel.load(searched.directory)
-    assert set(dynamic.model.statistics) == {result.path for result in results}
+    assert set(dynamic.model.own) == {result.path for result in results}
