@@ -9,11 +9,12 @@ ROOT = Path(__file__).parents[1]
 
 # Each line may import from itself and from the lines above it.
 LAYERS = [
-    ["errors", "files", "paths"],
+    ["errors", "files", "paths", "plugins"],
     ["weights", "elastic"],
     ["tracing", "calibration"],
     ["recipe"],
-    ["cost", "data", "tasks"],
+    ["cost", "data"],
+    ["tasks"],
     ["evaluation"],
     ["search"],
     ["front"],
@@ -94,3 +95,14 @@ def test_the_tracking_process_imports_no_slow_library() -> None:
     code = "import sys, paretopath.showing.tracking.session; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "optuna", "pandas", "sqlalchemy"} & set(done.stdout.split())
+
+
+def test_reading_a_recipe_imports_no_slow_library() -> None:
+    code = (
+        "import sys; from paretopath.recipe import load_recipe; "
+        "load_recipe('recipes/segformer_camvid.yaml'); print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert not {"torch", "torchvision", "numpy", "optuna", "datasets"} & set(done.stdout.split())

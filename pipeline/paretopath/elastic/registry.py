@@ -2,19 +2,18 @@
 names.
 """
 
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
+from paretopath import plugins
 from paretopath.elastic.model import ElasticSpace
-from paretopath.errors import InvalidValueError, nearest
+from paretopath.errors import InvalidValueError
 
 GROUP = "paretopath.search_spaces"
 
 
 def space_names() -> list[str]:
     """The names that :func:`create_space` knows without a module, sorted."""
-    return sorted({entry.name for entry in entry_points(group=GROUP)})
+    return plugins.names(GROUP)
 
 
 def create_space(name: str, **options: Any) -> ElasticSpace:
@@ -28,19 +27,9 @@ def create_space(name: str, **options: Any) -> ElasticSpace:
     Raises:
         InvalidValueError: no such family, or the class does not take these options.
     """
-    found = {entry.name: entry.value for entry in entry_points(group=GROUP)}
-    target = name if ":" in name else found.get(name)
-    if target is None:
-        raise InvalidValueError(
-            f"there is no search space {name!r}; {nearest(name, sorted(found))}"
-        )
-    module, _, attribute = target.partition(":")
-    try:
-        space_class = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InvalidValueError(f"search space {name!r} can't be imported: {error}") from error
+    space_class = plugins.find(GROUP, name, kind="search space")
     if not (isinstance(space_class, type) and issubclass(space_class, ElasticSpace)):
-        raise InvalidValueError(f"{target} is not an ElasticSpace")
+        raise InvalidValueError(f"{name} is not an ElasticSpace")
     try:
         return space_class(**options)
     except TypeError as error:

@@ -1,7 +1,7 @@
 """A schema's complaints as one sentence for a person: which field, what rule, what it got."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -52,6 +52,8 @@ def find_mistakes(
     error: ValidationError,
     schema: type[BaseModel],
     held: Callable[[Location], Sequence[int | str]],
+    *,
+    chosen: Mapping[Any, type[BaseModel]],
 ) -> list[Mistake]:
     """What a validation found, one entry a field.
 
@@ -59,6 +61,7 @@ def find_mistakes(
         error: from ``schema.model_validate``.
         schema: the model of the whole document.
         held: the parts of a location that the document holds; the others are the schema's own.
+        chosen: sections that stand for any of a kind -> the one that this document names.
     """
     mistakes: dict[tuple[int | str, ...], Mistake] = {}
     for details in error.errors(include_url=False):
@@ -66,7 +69,7 @@ def find_mistakes(
         if details["type"] == "missing":
             location = (*location, details["loc"][-1])
         if location not in mistakes:
-            mistakes[location] = Mistake(location, _sentence(details, location, schema))
+            mistakes[location] = Mistake(location, _sentence(details, location, schema, chosen))
     return list(mistakes.values())
 
 
@@ -76,12 +79,17 @@ def dotted(location: Location) -> str:
     return text.removeprefix(".")
 
 
-def _sentence(details: ErrorDetails, location: Location, schema: type[BaseModel]) -> str:
+def _sentence(
+    details: ErrorDetails,
+    location: Location,
+    schema: type[BaseModel],
+    chosen: Mapping[Any, type[BaseModel]],
+) -> str:
     kind, context = details["type"], details.get("ctx", {})
     field, got = dotted(location) or "the recipe", _shown(details["input"])
     if kind == "extra_forbidden":
         section = dotted(location[:-1]) or "a recipe"
-        legal = _fields(schema, details["loc"][:-1])
+        legal = _fields(schema, details["loc"][:-1], chosen)
         return f"{field} is not a field of {section}; {nearest(location[-1], legal)}"
     if kind == "missing":
         return f"{field} is missing"
@@ -124,18 +132,20 @@ def _shown(value: Any) -> str:
     return f"{text} (text)" if is_number_in_quotes else text
 
 
-def _fields(annotation: Any, location: Location) -> list[str]:
+def _fields(
+    annotation: Any, location: Location, chosen: Mapping[Any, type[BaseModel]]
+) -> list[str]:
     """The legal fields of the section at a location, whose parts may be a union's choice."""
-    models = _models(annotation)
+    models = [chosen.get(model, model) for model in _models(annotation)]
     if not location:
         return [name for model in models for name in model.model_fields]
     part, rest = location[0], location[1:]
     for model in models:
         if part in model.model_fields:
-            return _fields(model.model_fields[str(part)].annotation, rest)
+            return _fields(model.model_fields[str(part)].annotation, rest, chosen)
         if "name" in model.model_fields and model.model_fields["name"].default == part:
-            return _fields(model, rest)
-    return _fields(annotation, rest)
+            return _fields(model, rest, chosen)
+    return _fields(annotation, rest, chosen)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

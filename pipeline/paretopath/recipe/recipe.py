@@ -1,7 +1,7 @@
 """The recipe: one YAML file a job, checked whole before anything runs."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +25,7 @@ from paretopath.recipe.sections import (
     Tracking,
     TrainSettings,
 )
-from paretopath.recipe.tasks import ClassificationTask, TaskSection
+from paretopath.recipe.tasks import AnyTask, TaskSection, default_section, named_section
 
 
 class Recipe(Section):
@@ -39,8 +39,9 @@ class Recipe(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="of the job, for folders and W&B: letters, digits, dot, underscore and hyphen",
     )
-    task: TaskSection = Field(
-        default=ClassificationTask(), description="what is predicted: classification, segmentation"
+    task: AnyTask = Field(
+        default_factory=default_section,
+        description="what is predicted: classification, segmentation, or module:Class",
     )
     space: Space
     weights: Weights | dict[str, Weights] | None = Field(
@@ -120,7 +121,7 @@ class Recipe(Section):
         try:
             return Recipe.model_validate(values, context={"folder": Path.cwd()})
         except ValidationError as error:
-            mistakes = find_mistakes(error, Recipe, partial(_held, values))
+            mistakes = _mistakes(error, values, partial(_held, values))
             raise RecipeError(f"{_typed(mistakes[0], names)}: {_first(mistakes)}") from error
 
 
@@ -139,10 +140,19 @@ def load_recipe(file: str | os.PathLike[str]) -> Recipe:
     try:
         return Recipe.model_validate(document.values, context={"folder": folder})
     except ValidationError as error:
-        mistakes = find_mistakes(error, Recipe, document.held)
+        mistakes = _mistakes(error, document.values, document.held)
         mistakes.sort(key=lambda mistake: document.line(mistake.location))
         line = document.line(mistakes[0].location)
         raise RecipeError(f"{document.file}:{line}: {_first(mistakes)}") from error
+
+
+def _mistakes(
+    error: ValidationError,
+    values: Mapping[str, Any],
+    held: Callable[[Location], Sequence[int | str]],
+) -> list[Mistake]:
+    chosen = {TaskSection: named_section(values.get("task"))}
+    return find_mistakes(error, Recipe, held, chosen=chosen)
 
 
 def _first(mistakes: list[Mistake]) -> str:

@@ -1,43 +1,93 @@
-"""The tasks that a recipe can name, with their options; their code is in ``pipeline/tasks``."""
+"""The ``task`` section: each task has its own, which is found by the task's name."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, WrapValidator
+from pydantic_core import InitErrorDetails
 
-from paretopath.recipe.section import Section, Size
+from paretopath import plugins
+from paretopath.errors import InvalidValueError
+from paretopath.recipe.data import Data
+from paretopath.recipe.section import Section
+from paretopath.recipe.sections import TrainSettings
+
+GROUP = "paretopath.tasks"
 
 
-class ClassificationTask(Section):
-    """One label an image; accuracy is top-1."""
+class TaskSection(Section):
+    """A task as a recipe names it: what a task of one's own subclasses.
 
-    name: Literal["classification"] = "classification"
+    Its fields are the task's options. A recipe is read without torch, so a section's module imports
+    nothing heavy until one of its methods is called. See ``docs/new_task.md``.
+    """
 
-
-class SegmentationTask(Section):
-    """One class a pixel; accuracy is mIoU."""
-
-    name: Literal["segmentation"] = "segmentation"
-    ignore_index: int = Field(
-        default=255, ge=0, le=65535, description="class of the pixels that count nowhere"
-    )
-    skip_zero: bool = Field(
-        default=False,
-        description="class 0 of the masks counts nowhere and the others from 1, as in ADE20K",
-    )
-    window: Size | None = Field(
-        default=None,
-        description="[Y, X] of the windows that slide over an image when it is scored, the space's "
-        "size; null: the whole image at once",
-    )
-    stride: Size | None = Field(
-        default=None, description="[Y, X] from window to window; null: two thirds of the window"
+    name: str = Field(
+        min_length=1, description="a registered task (classification, segmentation) or module:Class"
     )
 
-    @model_validator(mode="after")
-    def _stride_belongs_to_a_window(self) -> Self:
-        if self.stride is not None and self.window is None:
-            raise ValueError("stride belongs to a window, but none is given")
-        return self
+    def create(self, training: TrainSettings) -> Any:
+        """The task, a :class:`~paretopath.tasks.task.Task`.
+
+        Args:
+            training: ``train`` or ``retrain``, whose losses the task computes.
+        """
+        raise NotImplementedError
+
+    def open_data(
+        self, data: Data, *, input_shape: tuple[int, int, int], num_classes: int | None
+    ) -> Any:
+        """The images and targets, a :class:`~paretopath.data.splits.DataSplits`.
+
+        Args:
+            data: the recipe's section.
+            input_shape: (C, Y, X) of the images that the model takes.
+            num_classes: of the model's outputs; None where its family doesn't say.
+
+        Raises:
+            DataError: the data is not what the task needs.
+        """
+        raise NotImplementedError
 
 
-TaskSection = Annotated[ClassificationTask | SegmentationTask, Field(discriminator="name")]
+def section_class(name: str) -> type[TaskSection]:
+    """The section of a task.
+
+    Raises:
+        InvalidValueError: there is no such task.
+    """
+    found = plugins.find(GROUP, name, kind="task")
+    if not (isinstance(found, type) and issubclass(found, TaskSection)):
+        raise InvalidValueError(f"task {name!r} must be a TaskSection, but {found!r} is none")
+    return found
+
+
+def named_section(values: Any) -> type[TaskSection]:
+    """The section that a mapping's ``name`` asks for; the common part of all if there is none."""
+    try:
+        return section_class(values["name"])
+    except (InvalidValueError, TypeError, KeyError):
+        return TaskSection
+
+
+def default_section() -> TaskSection:
+    """What a recipe that says nothing gets."""
+    return section_class("classification").model_validate({})
+
+
+def _by_name(value: Any, usual: Any, info: ValidationInfo) -> TaskSection:
+    """Checks a section by the schema of the task that it names."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        section: TaskSection = usual(value)
+        return section
+    try:
+        found = section_class(value["name"])
+    except InvalidValueError as error:
+        details = InitErrorDetails(
+            type="value_error", loc=("name",), input=value["name"], ctx={"error": error}
+        )
+        raise ValidationError.from_exception_data("task", [details]) from error
+    return found.model_validate(value, context=info.context)
+
+
+AnyTask = Annotated[SerializeAsAny[TaskSection], WrapValidator(_by_name)]

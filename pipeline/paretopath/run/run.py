@@ -31,7 +31,7 @@ from paretopath.run.changes import require_same
 from paretopath.run.directory import RunDirectory
 from paretopath.run.environment import environment
 from paretopath.search.record import Evaluated, evaluated, load_study
-from paretopath.tasks.registry import create_task
+from paretopath.tasks.registry import create_task, open_data
 from paretopath.tasks.task import Task
 from paretopath.weights.files import load_into
 from paretopath.weights.known import fetch_file
@@ -146,8 +146,6 @@ class Run(RunDirectory):
     @cached_property
     def data(self) -> "DataSplits":
         """Its images; RecipeError if the recipe has none."""
-        from paretopath.data.opening import open_data  # imports torchvision, which takes seconds
-
         return open_data(
             self.recipe.data_for("this"),
             self.recipe.task,

@@ -27,12 +27,10 @@ from paretopath.errors import InvalidValueError
 from paretopath.evaluation.evaluator import Evaluation, Evaluator
 from paretopath.files import write_atomically
 from paretopath.paths import ExecutionPath
+from paretopath.tasks.resampling import RESAMPLES, draw_resamples
 from paretopath.tasks.task import ResamplingScorer, Score, Stopped
 
 Floats = npt.NDArray[np.float64]
-
-RESAMPLES = 200
-"""Resamples behind a standard error: the error of that error is then 1 / sqrt(2 * 200), 5 %."""
 
 FEWEST = 8
 """Images before anyone stops: a bootstrap over fewer says little about their spread."""
@@ -229,9 +227,7 @@ class Racer:
     def draws(self, images: int) -> Floats:
         """(RESAMPLES, images) how often each resample holds each image; the same for all paths."""
         if images not in self._draws:
-            rng = np.random.default_rng([self.settings.seed, images])
-            drawn = rng.multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
-            self._draws[images] = drawn.astype(np.float64)
+            self._draws[images] = draw_resamples(images, seed=[self.settings.seed, images])
         return self._draws[images]
 
 

@@ -14,14 +14,13 @@ from paretopath.errors import InvalidValueError
 from paretopath.evaluation.evaluator import Evaluator
 from paretopath.evaluation.sensitivity import Effect, Sensitivity
 from paretopath.paths import ExecutionPath, SearchSpace, Value
+from paretopath.tasks.resampling import draw_resamples
 from paretopath.tasks.task import ResamplingScorer, Score
 
 Floats = npt.NDArray[np.float64]
 Outcome = Score | Exception
 Scoring = Callable[[Sequence[ExecutionPath]], Iterable[Outcome]]
 ErrorOf = Callable[[int, Score], float]
-
-RESAMPLES = 200
 
 
 def single_changes(space: SearchSpace) -> list[tuple[str, Value, ExecutionPath]]:
@@ -99,9 +98,7 @@ def _scores(
     reference = scorers[0]
     if not (isinstance(reference, ResamplingScorer) and isinstance(first, Score)):
         return scores, _unpaired(first)
-    images = first.samples
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(images, np.full(images, 1 / images), size=RESAMPLES).astype(float)
+    drawn = draw_resamples(first.samples, seed=seed)
     resampled = reference.resampled(drawn)
 
     def paired(index: int, _: Score) -> float:

@@ -1,1 +1,1 @@
-"""What a batch, a loss and an accuracy are, one file a task."""
+"""What a batch, a loss and an accuracy are, one folder a task: found by name, as families are."""

@@ -11,7 +11,7 @@ from paretopath.calibration.moments import calibrate
 from paretopath.elastic import ElasticModel
 from paretopath.paths import ExecutionPath
 from paretopath.recipe import RetrainSettings
-from paretopath.tasks.segmentation import Segmentation
+from paretopath.tasks.segmentation.task import Segmentation
 from paretopath.training.retrain import SeparateTraining, SharedTraining
 
 CLASSES = 4

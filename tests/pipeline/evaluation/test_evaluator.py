@@ -11,7 +11,7 @@ from paretopath.elastic import Choice, ElasticLinear, ElasticModel, ElasticSpace
 from paretopath.evaluation.evaluator import Evaluator
 from paretopath.evaluation.prefixes import PrefixTree, settled_steps
 from paretopath.paths import Condition, Decision, ExecutionPath
-from paretopath.tasks.classification import Classification
+from paretopath.tasks.classification.task import Classification
 from paretopath.tasks.task import Score
 
 DEPTH, FEATURES, CLASSES = 6, 8, 3

@@ -13,7 +13,7 @@ from paretopath.evaluation.evaluator import Evaluator
 from paretopath.evaluation.sensitivity import Effect, Sensitivity
 from paretopath.paths import Condition, Decision, ExecutionPath, Value
 from paretopath.search.single_changes import greedy_ladder, measure_sensitivity
-from paretopath.tasks.classification import Classification
+from paretopath.tasks.classification.task import Classification
 from paretopath.tasks.task import Score
 
 IMAGES, CLASSES = 200, 4

@@ -202,7 +202,26 @@ MISTAKES = [
         "4: accuracy: a predictor from a URL needs its sha256",
     ),
     ("accuracy: {sha256: abc}", "4: accuracy.sha256 must match ^[0-9a-f]{64}$, but got 'abc'"),
-    ("task: {name: clasification}", "4: task.name must be one of its choices, but got 'clasif"),
+    (
+        "task: {name: clasification}",
+        "4: task.name: there is no task 'clasification'; legal: classification, segmentation, "
+        "module:Class; did you mean 'classification'?",
+    ),
+    ("task: {}", "4: task.name is missing"),
+    ("task: [segmentation]", "4: task must be a mapping of fields, but got ['segmentation']"),
+    ("task: {name: 3}", "4: task.name must be text, but got 3"),
+    (
+        "task:\n  name: segmentation\n  ignored: 0",
+        "6: task.ignored is not a field of task; legal: name, ignore_index, skip_zero, window, "
+        "stride; did you mean 'ignore_index'?",
+    ),
+    (
+        "task:\n  name: segmentation\n  window: [8, 8, 8]",
+        "6: task.window must have at most 2 entries, but got ",
+    ),
+    ("task: {name: segmentation, stride: 8}", "4: task: stride belongs to a window, but none is"),
+    ("task: {name: classification, window: 8}", "4: task.window is not a field of task; legal: na"),
+    ("task: {name: 'paretopath.recipe:Data'}", "4: task.name: task 'paretopath.recipe:Data' must "),
     ("tracking: {tags: a}", "4: tracking.tags must be a list, but got 'a'"),
     ("launch: {setup: [module load cuda, 7]}", "4: launch.setup[1] must be text, but got 7"),
     ("weights: ''", "4: weights must not be empty, but got ''"),

@@ -21,8 +21,8 @@ from paretopath.search.racing import (
     RacingSettings,
     estimated,
 )
-from paretopath.tasks.classification import Classification
-from paretopath.tasks.segmentation import Segmentation
+from paretopath.tasks.classification.task import Classification
+from paretopath.tasks.segmentation.task import Segmentation
 from paretopath.tasks.task import Score, Stopped, Task
 
 LEVELS = tuple(range(12))

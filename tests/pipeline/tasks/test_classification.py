@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from paretopath.errors import InvalidValueError
 from paretopath.recipe import TrainSettings
-from paretopath.recipe.tasks import ClassificationTask
-from paretopath.tasks.classification import Classification, proportion_error
+from paretopath.tasks.classification.section import ClassificationSection
+from paretopath.tasks.classification.task import Classification, proportion_error
 from paretopath.tasks.registry import create_task
 from paretopath.tasks.task import Task
 
@@ -25,7 +25,7 @@ LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
 
 def test_a_recipe_makes_the_task_with_its_training_losses() -> None:
     settings = TrainSettings(label_smoothing=0.1, distillation_weight=0.3)
-    task: Task = create_task(ClassificationTask(), training=settings)
+    task: Task = create_task(ClassificationSection(), training=settings)
     assert task == Classification(label_smoothing=0.1, distillation_weight=0.3)
     assert (task.name, task.metric) == ("classification", "top-1")
 

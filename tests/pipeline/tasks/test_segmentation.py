@@ -11,11 +11,12 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 
 from paretopath.errors import InvalidValueError
 from paretopath.recipe import TrainSettings
-from paretopath.recipe.tasks import SegmentationTask
 from paretopath.tasks.registry import create_task
-from paretopath.tasks.segmentation import MeanIoU, Segmentation, bootstrap_error, mean_iou
+from paretopath.tasks.segmentation.mean_iou import MeanIoU, bootstrap_error, mean_iou
+from paretopath.tasks.segmentation.section import SegmentationSection
+from paretopath.tasks.segmentation.task import Segmentation
+from paretopath.tasks.segmentation.windows import SlidingWindow
 from paretopath.tasks.task import Task
-from paretopath.tasks.windows import SlidingWindow
 
 
 def batch(seed: int = 0, *, images: int = 4, classes: int = 5) -> tuple[Tensor, Tensor]:
@@ -33,7 +34,7 @@ def upsampled(logits: Tensor) -> Tensor:
 
 
 def test_a_recipe_makes_the_task() -> None:
-    options = SegmentationTask(ignore_index=0, window=(32, 48))
+    options = SegmentationSection(ignore_index=0, window=(32, 48))
     task: Task = create_task(options, training=TrainSettings(label_smoothing=0.1))
     expected = Segmentation(
         ignore_index=0, label_smoothing=0.1, window=SlidingWindow((32, 48), (21, 32))

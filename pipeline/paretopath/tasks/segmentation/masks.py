@@ -21,10 +21,8 @@ from paretopath.data.transforms import build_transform, fit, is_random
 from paretopath.errors import DataError, nearest
 from paretopath.recipe import Data
 from paretopath.recipe.data import DIGIT_SCENES
-from paretopath.recipe.tasks import SegmentationTask
 from paretopath.recipe.transforms import RandAugment, TransformSpec, TrivialAugmentWide
-from paretopath.tasks.segmentation import sliding_window
-from paretopath.tasks.windows import SlidingWindow
+from paretopath.tasks.segmentation.windows import SlidingWindow
 
 # torchvision v2 has no form of these for masks
 IMAGES_ONLY = (TrivialAugmentWide, RandAugment)
@@ -175,27 +173,25 @@ class MaskSplit(Dataset[Batch]):
 
 def load_masks(
     config: Data,
-    task: SegmentationTask,
+    labels: Labels,
     *,
     input_shape: tuple[int, int, int],
-    num_classes: int,
+    window: SlidingWindow | None = None,
 ) -> DataSplits:
     """Opens a data set for segmentation and fixes its splits.
 
     Args:
         config: the recipe's section; ``target`` is the column of the masks.
-        task: which pixels are ignored.
+        labels: how classes are stored in the masks.
         input_shape: (C, Y, X) of the images that the model takes.
-        num_classes: that the model tells apart.
+        window: how larger images are cut for scoring; None to bring all to ``input_shape``.
 
     Raises:
         DataError: the source can't be read, lacks a column or a split, holds a class that the model
             doesn't know, or its images end up in another shape.
     """
-    sources, names = _read(config, input_shape[0], num_classes)
+    sources, names = _read(config, input_shape[0], labels.num_classes)
     parts = _choose_parts(config, sources)
-    labels = Labels(num_classes, task.ignore_index, task.skip_zero)
-    window = sliding_window(task)
     if window is not None and window.size != input_shape[1:]:
         raise DataError(
             f"task.window must be the space's input {input_shape[1:]} (Y, X), but got {window.size}"

@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paretopath.errors import InvalidValueError
-from paretopath.recipe import TrainSettings
-from paretopath.recipe.tasks import ClassificationTask
 from paretopath.tasks.task import Score
 
 
@@ -132,12 +130,3 @@ def proportion_error(right: int, samples: int) -> float:
     n = samples + 4
     p = (right + 2) / n
     return math.sqrt(p * (1 - p) / n)
-
-
-def create(options: ClassificationTask, training: TrainSettings) -> Classification:
-    """The task that a recipe names, with the losses of one of its training sections."""
-    return Classification(
-        label_smoothing=training.label_smoothing,
-        distillation_weight=training.distillation_weight,
-        distillation_temperature=training.distillation_temperature,
-    )

@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from paretopath.data.masks import Labels, load_masks
-from paretopath.data.opening import open_data
 from paretopath.data.scenes import SCENES, scenes
 from paretopath.errors import DataError
 from paretopath.recipe import Data
-from paretopath.recipe.tasks import SegmentationTask
+from paretopath.tasks.registry import open_data
+from paretopath.tasks.segmentation.masks import Labels
+from paretopath.tasks.segmentation.section import SegmentationSection
 
-TASK = SegmentationTask()
+TASK = SegmentationSection()
 
 
 def config(**values: Any) -> Data:
@@ -71,7 +71,7 @@ def test_scenes_hold_every_class_and_splits_share_no_digit() -> None:
 
 
 def test_scenes_come_as_batches_of_images_and_masks() -> None:
-    data = load_masks(config(), TASK, input_shape=(3, 64, 64), num_classes=11)
+    data = open_data(config(), TASK, input_shape=(3, 64, 64), num_classes=11)
     images, masks = next(iter(data.loader("validation", batch_size=4)))
     assert images.shape == (4, 3, 64, 64) and images.dtype == torch.float32
     assert masks.shape == (4, 64, 64) and masks.dtype == torch.int64
@@ -86,7 +86,7 @@ def test_images_and_masks_are_transformed_in_step(tmp_path: Path) -> None:
             "random_horizontal_flip",
         ]
     }
-    data = load_masks(
+    data = open_data(
         table_config(write_table(tmp_path), transforms=transforms),
         TASK,
         input_shape=(3, 24, 40),
@@ -102,7 +102,7 @@ def test_images_and_masks_are_transformed_in_step(tmp_path: Path) -> None:
 
 def test_what_a_transform_pads_is_ignored(tmp_path: Path) -> None:
     transforms = {"train": [{"name": "random_crop", "padding": 30}]}
-    data = load_masks(
+    data = open_data(
         table_config(write_table(tmp_path), transforms=transforms),
         TASK,
         input_shape=(3, 32, 48),
@@ -115,9 +115,7 @@ def test_what_a_transform_pads_is_ignored(tmp_path: Path) -> None:
 
 def test_a_class_that_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="mask 0: classes of a mask must be under 2 or 255"):
-        load_masks(
-            table_config(write_table(tmp_path)), TASK, input_shape=(3, 32, 48), num_classes=2
-        )
+        open_data(table_config(write_table(tmp_path)), TASK, input_shape=(3, 32, 48), num_classes=2)
 
 
 def test_class_zero_can_be_skipped() -> None:
@@ -136,7 +134,7 @@ def test_parts_are_carved_out_once(tmp_path: Path) -> None:
     file = write_table(tmp_path, number=20)
     splits = {"validation": 0.25, "test": 0.25}
     data = [
-        load_masks(table_config(file, splits=splits), TASK, input_shape=(3, 32, 48), num_classes=4)
+        open_data(table_config(file, splits=splits), TASK, input_shape=(3, 32, 48), num_classes=4)
         for _ in range(2)
     ]
     names = ("train", "validation", "test")
@@ -147,13 +145,13 @@ def test_parts_are_carved_out_once(tmp_path: Path) -> None:
 
 
 def test_larger_images_come_as_windows_for_scoring_and_crops_for_training(tmp_path: Path) -> None:
-    data = load_masks(
+    data = open_data(
         table_config(
             write_table(tmp_path),
             transforms={"train": ["random_crop"]},
             eval_batch_size=2,
         ),
-        SegmentationTask(window=(16, 16)),
+        SegmentationSection(window=(16, 16)),
         input_shape=(3, 16, 16),
         num_classes=4,
     )
@@ -164,7 +162,7 @@ def test_larger_images_come_as_windows_for_scoring_and_crops_for_training(tmp_pa
 
 def test_masks_are_refused_for_transforms_that_have_no_form_for_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="rand_augment can't transform masks"):
-        load_masks(
+        open_data(
             table_config(write_table(tmp_path), transforms={"train": ["rand_augment"]}),
             TASK,
             input_shape=(3, 32, 48),
