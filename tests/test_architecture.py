@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 # Each line may import from itself and from the lines above it.
@@ -105,4 +107,21 @@ def test_reading_a_recipe_imports_no_slow_library() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
+    assert "paretopath.tasks.segmentation.section" in done.stdout.split()
     assert not {"torch", "torchvision", "numpy", "optuna", "datasets"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", ["search", "profile"])
+def test_a_mistake_in_a_recipe_is_told_before_a_slow_library_is_imported(
+    command: str, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "typo.yaml"
+    recipe.write_text("name: toy\nspace: {name: vit}\ntask: {name: segmention}\n")
+    code = (
+        "import sys; from paretopath.cli.app import app; from paretopath.errors import RecipeError"
+        f"\ntry: app(['{command}', {str(recipe)!r}])"
+        "\nexcept RecipeError as error: print(error, *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "did you mean 'segmentation'?" in done.stdout
+    assert not {"torch", "optuna", "pandas"} & set(done.stdout.split())

@@ -18,13 +18,16 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """MACs, energy and latency of one path, by kind of operator and by unit."""
-    from paretopath.cli.tables.measuring import profile_tables
     from paretopath.recipe import load_recipe
+
+    resolved = load_recipe(recipe)
+    # after the recipe is checked: torch alone takes seconds
+    from paretopath.cli.tables.measuring import profile_tables
     from paretopath.run import Run, read_path
     from paretopath.showing.profile import profile_path, write_html
 
     out, _ = consoles()
-    run = Run(Path(), load_recipe(recipe))
+    run = Run(Path(), resolved)
     profiled = profile_path(run.table, read_path(run.space, path))
     if html:
         write_html(html, profiled)

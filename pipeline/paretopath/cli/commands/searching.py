@@ -38,13 +38,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the Pareto-optimal paths of a recipe's model. Resumes a run directory that exists."""
-    from paretopath import jobs
-    from paretopath.cli.progressing import Progressing
-    from paretopath.cli.tables.front import excerpt, front_json, front_table
     from paretopath.recipe import load_recipe
-    from paretopath.run import Run, default_directory, move_aside
 
-    out, err = consoles()
     given = {
         "search.energy_budget": ("--energy-budget", energy_budget),
         "search.latency_budget": ("--latency-budget", latency_budget),
@@ -58,6 +53,13 @@ def search(
     resolved = load_recipe(recipe).with_overrides(
         set_here, options={field: option for field, (option, _) in given.items()}
     )
+    # after the recipe is checked: torch alone takes seconds
+    from paretopath import jobs
+    from paretopath.cli.progressing import Progressing
+    from paretopath.cli.tables.front import excerpt, front_json, front_table
+    from paretopath.run import Run, default_directory, move_aside
+
+    out, err = consoles()
     directory = run_dir or default_directory(resolved)
     if fresh:
         moved = move_aside(directory)
