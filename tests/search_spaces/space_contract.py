@@ -12,6 +12,7 @@ from paretopath.cost.model import Costs, LayerCostModel
 from paretopath.cost.table import CostTable
 from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.batch_norm import batch_norms
+from paretopath.elastic.exits import exit_paths, exits_on_the_way
 from paretopath.elastic.own import PathTensors
 from paretopath.evaluation.batch_norm import recalibrate
 from paretopath.evaluation.evaluator import Evaluator
@@ -229,3 +230,20 @@ class SpaceContract:
         torch.testing.assert_close(shuffled(images), before, rtol=1e-4, atol=1e-5)
         smallest = [m.extract(space.smallest)(images) for m in (model, shuffled)]
         assert not torch.allclose(*smallest)
+
+    def test_each_exit_has_a_path_that_trains_it(self, model: ElasticModel) -> None:
+        ends = {model.steps(path)[-1].unit.name for path in exit_paths(model)}
+        assert ends >= {unit.name for unit in model.chain if unit.is_exit}
+
+    @torch.inference_mode()
+    def test_an_exit_on_the_way_gives_what_the_path_to_it_gives(
+        self, space: ElasticSpace, model: ElasticModel, images: torch.Tensor
+    ) -> None:
+        for path in self.sampled(space)[:4]:
+            steps = model.steps(path)
+            for found in exits_on_the_way(model, path):
+                state: Any = images
+                for step in (*steps[: found.after], found.step):
+                    state = step(state)
+                with model.active(found.path):
+                    torch.testing.assert_close(state, model(images), rtol=1e-5, atol=1e-5)

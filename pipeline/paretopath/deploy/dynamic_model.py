@@ -5,37 +5,26 @@ they run.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
-from paretopath.elastic import ElasticModel, State, Step, Unit
+from paretopath.deploy.exits import (
+    EarlyExit,
+    choose_threshold,
+    leave_early,
+    steps_with_exits,
+    sweep,
+)
+from paretopath.elastic import ElasticModel
 from paretopath.elastic.own import PathTensors
 from paretopath.errors import InvalidValueError
 from paretopath.front import CostName, Point, known_cost
 from paretopath.paths import ExecutionPath, Value
 from paretopath.run import Run
-
-
-@dataclass(frozen=True)
-class EarlyExit:
-    """How a threshold did on labelled data.
-
-    Attributes:
-        threshold: images leave at the first exit whose highest class probability reaches it.
-        accuracy: top-1, in [0, 1].
-        mean_exit: mean position of the exit taken, 0 for the first.
-        shares: share of the images that left at each exit, in order.
-    """
-
-    threshold: float
-    accuracy: float
-    mean_exit: float
-    shares: tuple[float, ...]
+from paretopath.tasks.task import Task
 
 
 class DynamicModel:
@@ -44,6 +33,7 @@ class DynamicModel:
     Args:
         model: elastic weights, moved to where it shall run by the caller; put into evaluation mode.
         points: the paths to pick from, with their costs and accuracies under these weights.
+        task: says how sure the model is of an image.
         statistics: of the paths that have their own; the others run with the model's.
     """
 
@@ -52,11 +42,13 @@ class DynamicModel:
         model: ElasticModel,
         points: Sequence[Point],
         *,
+        task: Task,
         statistics: Iterable[PathTensors] = (),
     ) -> None:
         if not points:
             raise InvalidValueError("a dynamic model needs at least one path to pick from")
         self.model = model.eval()
+        self.task = task
         self.points = tuple(sorted(points, key=lambda point: known_cost(point, "energy_mj")))
         self._paths = {p.id: model.space.canonical(p.path) for p in self.points}
         device = next(model.parameters()).device
@@ -71,7 +63,7 @@ class DynamicModel:
         """
         run = Run.open(run_dir)
         found = run.deployable()
-        return cls(found.model.to(device), found.points, statistics=found.statistics)
+        return cls(found.model.to(device), found.points, task=run.task, statistics=found.statistics)
 
     @property
     def path(self) -> ExecutionPath:
@@ -83,7 +75,7 @@ class DynamicModel:
         """The names of the exits, first to last; :meth:`classify_early` gives indices into this
         list.
         """
-        return [unit.name for unit in self._exit_units()]
+        return [unit.name for unit in self.model.chain if unit.is_exit]
 
     def choose(self, *, energy_mj: float | None = None, latency_ms: float | None = None) -> Point:
         """The most accurate path whose cost for one image keeps to the budget; the cheaper one of
@@ -152,56 +144,13 @@ class DynamicModel:
         """
         if not 0.0 < threshold <= 1.0:
             raise InvalidValueError(f"a threshold must lie in (0, 1], but got {threshold}")
-        steps = self._early_steps(path, exits)
+        steps = steps_with_exits(self.model, path or {}, exits)
+        logits, taken = leave_early(
+            steps, images, confidence=self.task.confidence, threshold=threshold
+        )
         number = {name: i for i, name in enumerate(self.exits)}
-        waiting = torch.arange(len(images), device=images.device)
-        taken = torch.empty(len(images), dtype=torch.long, device=images.device)
-        logits: Tensor | None = None
-        state: State = images
-        for step in steps[:-1]:
-            out = step(state)
-            if not step.unit.is_exit:
-                state = out
-                continue
-            logits = out.new_empty(len(images), out.shape[-1]) if logits is None else logits
-            sure = out.softmax(-1).amax(-1) >= threshold
-            leaving = waiting[sure]
-            logits[leaving], taken[leaving] = out[sure], number[step.unit.name]
-            if len(leaving) == 0:
-                continue
-            stay = (~sure).nonzero().flatten()
-            waiting = waiting[stay]
-            if len(waiting) == 0:
-                return logits, taken
-            state = tree_map(lambda tensor, stay=stay: tensor[stay], state)
-        out = steps[-1](state)
-        if logits is None:
-            return out, torch.full_like(taken, number[steps[-1].unit.name])
-        logits[waiting], taken[waiting] = out, number[steps[-1].unit.name]
-        return logits, taken
-
-    def _early_steps(
-        self, path: Mapping[str, Value] | None, exits: Sequence[str] | None
-    ) -> list[Step]:
-        """The steps of a path with the exits that lie on its way put in."""
-        path = self.model.space.canonical(path or {})
-        main = self.model.steps(path)
-        if not main[-1].unit.is_exit:
-            raise InvalidValueError("leaving early needs a model with exits, but this one has none")
-        asked = set(self.exits if exits is None else exits)
-        running = {step.unit.name: step for step in main}
-        steps = []
-        for unit in self.model.chain:
-            if unit.name in running:
-                steps.append(running[unit.name])
-            elif unit.is_exit and unit.name in asked:
-                steps.append(Step(unit, ()))
-            if unit is main[-1].unit:
-                break
-        return steps
-
-    def _exit_units(self) -> list[Unit]:
-        return [unit for unit in self.model.chain if unit.is_exit]
+        asked = [number[step.unit.name] for step in steps if step.unit.is_exit]
+        return logits, torch.tensor(asked, device=taken.device)[taken]
 
     @torch.inference_mode()
     def sweep_thresholds(
@@ -218,47 +167,10 @@ class DynamicModel:
             thresholds: in (0, 1].
             exits: see :meth:`classify_early`.
         """
-        steps = self._early_steps(None, exits)
         device = next(self.model.parameters()).device
-        confidence, correct = [], []  # per batch: (n_exits, B)
-        for images, labels in batches:
-            state: State = images.to(device)
-            outs = []
-            for step in steps:
-                out = step(state)
-                if step.unit.is_exit:
-                    outs.append(out)
-                else:
-                    state = out
-            stacked = torch.stack(outs)  # (n_exits, B, num_classes)
-            confidence.append(stacked.softmax(-1).amax(-1))
-            correct.append(stacked.argmax(-1) == labels.to(device))
-        sure, right = torch.cat(confidence, 1), torch.cat(correct, 1)
-        return [_exit_statistics(threshold, sure, right) for threshold in thresholds]
-
-
-def _exit_statistics(threshold: float, confidence: Tensor, correct: Tensor) -> EarlyExit:
-    """Statistics of one threshold from (n_exits, n) confidences and correctness."""
-    leaves = confidence >= threshold
-    leaves[-1] = True
-    first = leaves.int().argmax(0)  # the first exit that is sure
-    shares = torch.bincount(first, minlength=len(leaves)).double() / leaves.shape[1]
-    accuracy = correct.gather(0, first[None]).double().mean()
-    return EarlyExit(
-        threshold, accuracy.item(), first.double().mean().item(), tuple(shares.tolist())
-    )
-
-
-def choose_threshold(sweep: Sequence[EarlyExit], *, max_loss: float) -> EarlyExit:
-    """The lowest threshold that loses at most ``max_loss`` of the accuracy of never leaving early.
-
-    Args:
-        sweep: from :meth:`DynamicModel.sweep_thresholds`, the threshold 1.0 among them.
-        max_loss: in [0, 1].
-    """
-    patient = max(sweep, key=lambda result: result.threshold)
-    allowed = [result for result in sweep if result.accuracy >= patient.accuracy - max_loss]
-    return min(allowed, key=lambda result: result.threshold)
+        moved = ((images.to(device), labels.to(device)) for images, labels in batches)
+        steps = steps_with_exits(self.model, {}, exits)
+        return sweep(steps, moved, thresholds, confidence=self.task.confidence)
 
 
 __all__ = ["DynamicModel", "EarlyExit", "choose_threshold"]

@@ -6,6 +6,7 @@ import torch
 
 from paretopath.calibration.moments import calibrate, draw
 from paretopath.elastic import ElasticModel
+from paretopath.elastic.exits import exit_paths
 from paretopath.jobs.training import report_epochs
 from paretopath.run import Run
 from paretopath.tasks.registry import create_task
@@ -26,7 +27,7 @@ def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
     """
     if run.weights_file.is_file() or run.recipe.accuracy.source == "predictor":
         return
-    from paretopath.training.retrain import SharedTraining, exit_paths
+    from paretopath.training.retrain import SharedTraining
     from paretopath.training.trainer import fit
 
     settings = run.recipe.train

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from paretopath.elastic import ElasticModel
 from paretopath.evaluation.prefixes import PrefixTree
-from paretopath.paths import ExecutionPath, Value
+from paretopath.paths import ExecutionPath
 from paretopath.recipe import TrainSettings
 from paretopath.tasks.task import Task
 
@@ -158,19 +158,6 @@ class SeparateTraining(_Training):
                 taught = self._teacher[0](images)
             return self.task.distillation_loss(output, taught, targets)
         return self.task.loss(output, targets)
-
-
-def exit_paths(model: ElasticModel) -> list[ExecutionPath]:
-    """The fullest path to each exit, the full path last; the full path alone where there are no
-    exits.
-    """
-    paths = []
-    for unit in model.chain:
-        if unit.is_exit and unit.requires is not None:
-            choice: dict[str, Value] = {unit.requires.decision: unit.requires.values[-1]}
-            paths.append(model.space.canonical(choice))
-    full = model.space.full
-    return [*(path for path in paths if path != full), full]
 
 
 def _detached(output: Any) -> Any:
