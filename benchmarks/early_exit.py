@@ -17,7 +17,7 @@ import torch
 from environment import median, save
 
 from paretopath.deploy.dynamic_model import DynamicModel, EarlyExit, choose_threshold
-from paretopath.run import Run
+from paretopath.run import Run, build_space, open_images
 
 THRESHOLDS = [0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0]
 MAX_LOSS = 0.0  # on validation, so that the test split has room to differ
@@ -56,13 +56,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    run = Run.open(arguments.run, device="cpu")
+    recipe = Run.open(arguments.run, device="cpu").recipe
+    data = open_images(recipe, build_space(recipe))
     dynamic = DynamicModel.load(arguments.run)
     blocks = {name: int(name.split(".")[1]) for name in dynamic.exits}
     depth = blocks[dynamic.exits[-1]]
-    asked, chosen = choose(dynamic, list(run.data.loader("validation")), blocks)
+    asked, chosen = choose(dynamic, list(data.loader("validation")), blocks)
     print(f"chosen on validation: exits {', '.join(asked)}, threshold {chosen.threshold}")
-    images, labels = run.data.split("test").__getitems__(range(len(run.data.split("test"))))
+    images, labels = data.split("test").__getitems__(range(len(data.split("test"))))
     full = dynamic.model.space.full
     rows = []
     for batch in (64, 256):
@@ -112,7 +113,7 @@ def main() -> None:
         )
     save(
         "early_exit",
-        {"recipe": run.recipe.name, "exits": asked, "threshold": chosen.threshold, "batches": rows},
+        {"recipe": recipe.name, "exits": asked, "threshold": chosen.threshold, "batches": rows},
     )
 
 

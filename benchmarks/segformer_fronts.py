@@ -32,7 +32,7 @@ from paretopath.front import Point, Retrained, select
 from paretopath.jobs import RetrainJob
 from paretopath.paths import ExecutionPath
 from paretopath.recipe import load_recipe
-from paretopath.run import Run
+from paretopath.run import Run, assemble, build_space, load_model
 from paretopath.showing.measure import measure_paths
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "segformer_camvid.yaml"
@@ -74,7 +74,7 @@ def searched(arguments: argparse.Namespace, way: str) -> Run:
     if way == "rewrite":
         overrides["search.paths"] = [{"decoder.form": form} for form in REWRITTEN]
     run = start(arguments, way, overrides)
-    if not run.front_file.is_file() or len(run.trials()) < arguments.trials:
+    if not run.front_file.is_file() or len(run.trials(build_space(run.recipe))) < arguments.trials:
         print(f"{way}: calibration", flush=True)
         jobs.prepare_weights(run)
         jobs.search_run(run, on_progress=lambda now: print(way, now.finished, flush=True))
@@ -86,11 +86,12 @@ def retrained(run: Run, arguments: argparse.Namespace) -> None:
     settings = {"retrain.epochs": arguments.epochs, "retrain.warmup_epochs": 1.0}
     run = Run(run.directory, run.recipe.with_overrides(settings), device="cpu")
     front = run.front()
+    space = build_space(run.recipe)
     paths = []
     for share in RETRAINED_SHARES:
         (point,) = select(front, f"budget={100 * share:g}%")
-        paths.append(run.space.canonical(point.path))
-    full = run.space.full
+        paths.append(space.canonical(point.path))
+    full = space.full
     planned = [RetrainJob(run.directory, "shared", tuple(dict.fromkeys(paths)))]
     planned += [RetrainJob(run.directory, "separate", (p,)) for p in dict.fromkeys([*paths, full])]
     for job in planned:
@@ -111,10 +112,12 @@ def scratch(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
     }
     run = start(arguments, f"scratch-{name}", overrides, model=own)
     jobs.prepare_weights(run, on_epoch=lambda e: print(name, e.number, e.loss, flush=True))
+    parts = assemble(run)
     forms = ("as_published", *REWRITTEN)
-    paths = [run.space.canonical({"decoder.form": form}) for form in forms]
-    scores = run.evaluator(run.load_model(), "validation")(paths)
-    costs = run.table(paths)
+    paths = [parts.space.canonical({"decoder.form": form}) for form in forms]
+    model = load_model(parts.space, run.weights_file, run)
+    scores = parts.images.evaluator(model, "validation")(paths)
+    costs = parts.table(paths)
     return {
         form: {"accuracy": s.value, "accuracy_error": s.error, **costs.row(i)}  # type: ignore[union-attr]
         for i, (form, s) in enumerate(zip(forms, scores, strict=True))
@@ -148,7 +151,8 @@ def most_saved(
 
 def measured(run: Run, paths: Sequence[ExecutionPath], rounds: int) -> list[dict[str, float]]:
     """CPU latency of paths, at one image."""
-    found = measure_paths(run.load_model(), paths, threads=1, rounds=rounds)
+    model = load_model(build_space(run.recipe), run.weights_file, run)
+    found = measure_paths(model, paths, threads=1, rounds=rounds)
     return [{"latency_ms": m.latency_ms, "spread_ms": m.spread_ms} for m in found]
 
 
@@ -159,12 +163,12 @@ def gather(arguments: argparse.Namespace, runs: Mapping[str, Run]) -> dict[str, 
     series: dict[str, list[dict[str, Any]]] = {
         way: [plain(point) for point in run.front().points] for way, run in runs.items()
     }
-    space = runs["rewrite"].space
+    space = build_space(runs["rewrite"].recipe)
     rewritten = {space.canonical({"decoder.form": form}): form for form in REWRITTEN}
     series["rewriting alone"] = [
         {"id": rewritten[t.path], "accuracy": t.accuracy, "accuracy_error": t.accuracy_error}
         | {name: float(t.costs[name]) for name in ("energy_mj", "macs", "latency_ms")}
-        for t in runs["rewrite"].trials()
+        for t in runs["rewrite"].trials(space)
         if t.path in rewritten
     ]
     everyone = {point.id: point for point in (*rewrite.points, rewrite.full)}.values()
@@ -260,15 +264,16 @@ def latencies(
     each way.
     """
     run = runs["rewrite"]
+    space = build_space(run.recipe)
     best = result["most_saved"][f"{100 * ALLOWED_LOSSES[-1]:g} points"]
     paths = {
-        "as published": run.space.full,
-        **{form: run.space.canonical({"decoder.form": form}) for form in REWRITTEN},
+        "as published": space.full,
+        **{form: space.canonical({"decoder.form": form}) for form in REWRITTEN},
     }
     for way in ("prune", "compensate", "rewrite", "retrain shared", "retrain separate"):
         if best.get(way):
             source = runs.get(way, run).front()
-            paths[way] = run.space.canonical(source[best[way]["id"]].path)
+            paths[way] = space.canonical(source[best[way]["id"]].path)
     found = measured(run, list(paths.values()), arguments.rounds)
     baseline = found[0]["latency_ms"]
     return {

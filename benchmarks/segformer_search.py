@@ -41,7 +41,7 @@ from paretopath.evaluation.evaluator import Evaluation, Evaluator
 from paretopath.front import hypervolume_history
 from paretopath.paths import ExecutionPath, Value
 from paretopath.recipe import load_recipe
-from paretopath.run import Run
+from paretopath.run import Parts, Run, assemble, load_model
 from paretopath.search import SearchSettings, search
 from paretopath.search.racing import Outcome, Racer, RacingSettings
 from paretopath.tasks.task import Score, Stopped
@@ -153,6 +153,7 @@ class Bench:
     """What all variants have in common."""
 
     run: Run
+    parts: Parts
     table: CostTable
     cost: str
     trials: int
@@ -161,23 +162,25 @@ class Bench:
 
     def afresh(self) -> "Bench":
         """The same with nothing priced yet, so that each variant pays for its own prices."""
-        return replace(self, table=CostTable(self.run.space, self.table.cost_model))
+        return replace(self, table=CostTable(self.parts.space, self.table.cost_model))
 
     @property
     def reference(self) -> float:
         """The cost of the full path."""
-        return float(self.table([self.run.space.full])[self.cost][0])
+        return float(self.table([self.parts.space.full])[self.cost][0])
 
     def evaluator(self, *, seed: int, sharing: bool = True, features: bool = True) -> Evaluator:
         """A new evaluator, its counters at zero."""
-        data = replace(self.run.data, validation=Mixed(self.run.data.validation, seed=seed))
+        data = replace(
+            self.parts.images.data, validation=Mixed(self.parts.images.data.validation, seed=seed)
+        )
         kind = Evaluator if sharing else AloneEvaluator
         return kind(
-            self.run.load_model(),
+            load_model(self.parts.space, self.run.weights_file, self.run),
             data.loader("validation"),
-            self.run.task,
+            self.parts.task,
             device=self.run.device,
-            space=self.run.space,
+            space=self.parts.space,
             feature_bytes=self.run.recipe.accuracy.feature_mb * 2**20 if features else 0,
         )
 
@@ -201,7 +204,7 @@ def run_baseline(bench: Bench, seed: int) -> list[dict[str, Any]]:
     known = bench.kept("baseline", seed)
     if known is not None:
         return known
-    space = bench.run.space
+    space = bench.parts.space
     evaluator = bench.evaluator(seed=seed, sharing=False, features=False)
     meter = Meter(bench.table, evaluator, bench.cost)
 
@@ -233,7 +236,7 @@ def run_variant(bench: Bench, off: str | None, seed: int, target: float) -> list
         return known
     evaluator = bench.evaluator(seed=seed, sharing=off != "sharing", features=off != "features")
     meter = Meter(bench.table, evaluator, bench.cost)
-    space, table = bench.run.space, bench.table
+    space, table = bench.parts.space, bench.table
     inner: Any = evaluator
     if off != "racing":
 
@@ -334,7 +337,10 @@ def open_bench(arguments: argparse.Namespace) -> Bench:
     work = Path(arguments.work)
     run = Run.start(work / arguments.problem, recipe, device=arguments.device)
     jobs.prepare_weights(run)
-    return Bench(run, run.table, recipe.search.cost, recipe.search.trials, work, arguments.problem)
+    parts = assemble(run)
+    return Bench(
+        run, parts, parts.table, recipe.search.cost, recipe.search.trials, work, arguments.problem
+    )
 
 
 def main() -> None:
@@ -352,7 +358,11 @@ def main() -> None:
     bench = open_bench(arguments)
     results = [compare(bench, seed) for seed in arguments.seeds]
     name = f"segformer_search_{bench.problem}"
-    content = {"trials": bench.trials, "cost": bench.cost, "images": len(bench.run.data.validation)}
+    content = {
+        "trials": bench.trials,
+        "cost": bench.cost,
+        "images": len(bench.parts.images.data.validation),
+    }
     table = ablation(results)
     for row in table:
         print(row)

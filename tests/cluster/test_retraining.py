@@ -17,7 +17,7 @@ import yaml
 from paretopath import jobs
 from paretopath.front import Point
 from paretopath.jobs import RetrainStatus
-from paretopath.run import Run
+from paretopath.run import Run, build_space
 from tests.cluster.slurm import Slurm
 from tests.pipeline.showing.wandb_file import read_runs
 
@@ -45,7 +45,11 @@ def open_run(searched: Path, folder: Path) -> Run:
     run = Run.open(copied, device="cpu")
     # four paths to retrain, whichever of them were better
     front = run.front()
-    trials = {t.costs["energy_mj"]: t for t in run.trials() if t.path != front.full.path}
+    trials = {
+        t.costs["energy_mj"]: t
+        for t in run.trials(build_space(run.recipe))
+        if t.path != front.full.path
+    }
     points = [
         replace(Point.of_trial(trials[energy]), accuracy=0.5 + 0.01 * i)
         for i, energy in enumerate(sorted(trials)[:4])
@@ -123,7 +127,7 @@ def test_four_jobs_of_two_tasks_end_whole_though_one_is_killed_and_one_requeued(
     for job in planned:
         assert front[job.paths[0].id].retrained["separate"].accuracy > 0
     for one in ended:
-        weights = one.job.folder(run) / "weights.safetensors"
+        weights = one.job.folder / "weights.safetensors"
         about = json.loads(weights.with_name("weights.safetensors.json").read_text())
         assert about["paths"] == [dict(one.job.paths[0])]
 

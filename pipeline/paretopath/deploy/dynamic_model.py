@@ -23,7 +23,7 @@ from paretopath.elastic.own import PathTensors
 from paretopath.errors import InvalidValueError
 from paretopath.front import CostName, Point, known_cost
 from paretopath.paths import ExecutionPath, Value
-from paretopath.run import Run
+from paretopath.run import Run, open_deployable
 from paretopath.tasks.task import Task
 
 
@@ -61,9 +61,9 @@ class DynamicModel:
         Raises:
             RunDirectoryError: the directory holds no front or no weights.
         """
-        run = Run.open(run_dir)
-        found = run.deployable()
-        return cls(found.model.to(device), found.points, task=run.task, statistics=found.statistics)
+        found = open_deployable(Run.open(run_dir))
+        model = found.model.to(device)
+        return cls(model, found.points, task=found.task, statistics=found.statistics)
 
     @property
     def path(self) -> ExecutionPath:

@@ -6,13 +6,13 @@ most commands don't.
 """
 
 from paretopath.jobs.browsing import track_outcome, track_sensitivity
-from paretopath.jobs.cluster import launch_retraining
 from paretopath.jobs.evaluation import Rescored, evaluate_run, load_separate, measure_run, rescore
-from paretopath.jobs.retrain_job import PathResult, RetrainJob, plan_retraining
-from paretopath.jobs.retraining import collect, retrain, retrain_tracked
+from paretopath.jobs.first_paths import sensitivity_run
+from paretopath.jobs.retraining.cluster import launch_retraining
+from paretopath.jobs.retraining.job import collect, retrain, retrain_tracked
+from paretopath.jobs.retraining.plan import PathResult, RetrainJob, plan_retraining
+from paretopath.jobs.retraining.status import RetrainStatus, collect_finished, statuses
 from paretopath.jobs.searching import make_front, save_report, search_run
-from paretopath.jobs.sensitivity import sensitivity_run
-from paretopath.jobs.status import RetrainStatus, collect_finished, statuses
 from paretopath.jobs.weights import prepare_weights
 from paretopath.jobs.worker import work_on
 

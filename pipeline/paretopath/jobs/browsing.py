@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from paretopath.cost import CostTable
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import CostName, Front, Point, TrialRecord, select
-from paretopath.run import Run
+from paretopath.run import Run, build_space, build_table
 from paretopath.showing.breakdown import Row
 from paretopath.showing.measure import load_measured
 from paretopath.showing.profile import LayerPricer, profile_path
@@ -15,14 +16,20 @@ from paretopath.showing.report import UnitCost
 from paretopath.showing.tracking import Tracker, Tracking
 
 
-def show_search(run: Run, tracker: Tracker, front: Front, trials: Sequence[TrialRecord]) -> None:
+def show_search(
+    run: Run,
+    table: CostTable,
+    tracker: Tracker,
+    front: Front,
+    trials: Sequence[TrialRecord],
+) -> None:
     """Shows a front with its trials, the costs of its paths, and the sensitivity if it is known."""
     measured = run.sensitivity_file
     tracker.show(
         front,
         trials,
-        unit_costs=unit_costs(run, front),
-        kind_costs=kind_costs(run, front),
+        unit_costs=unit_costs(table, front),
+        kind_costs=kind_costs(table, front, run.recipe.retrain.select),
         sensitivity=Sensitivity.load(measured) if measured.is_file() else None,
         files=_files(run),
     )
@@ -31,7 +38,9 @@ def show_search(run: Run, tracker: Tracker, front: Front, trials: Sequence[Trial
 def track_sensitivity(run: Run, tracking: Tracking) -> None:
     """Shows the search again in its own W&B run, now with the sensitivity."""
     tracker = tracking.start("search", "search", config=run.recipe.dump())
-    show_search(run, tracker, run.front(), run.trials())
+    space = build_space(run.recipe)
+    table = build_table(run, space)
+    show_search(run, table, tracker, run.front(), run.trials(space))
     tracker.finish()
 
 
@@ -45,13 +54,13 @@ def track_outcome(run: Run, tracking: Tracking) -> None:
     tracker.finish()
 
 
-def unit_costs(run: Run, front: Front) -> dict[str, list[UnitCost]]:
+def unit_costs(table: CostTable, front: Front) -> dict[str, list[UnitCost]]:
     """What the units of the front's paths and of the full path cost, by path id."""
     points = {point.id: point for point in (*front.points, front.full)}
     names: tuple[CostName, ...] = ("energy_mj", "latency_ms", "macs")
     costs = {}
     for point in points.values():
-        units = run.table.breakdown(point.path)
+        units = table.breakdown(point.path)
         costs[point.id] = [
             UnitCost(u.unit, {n: getattr(u, n) for n in names if math.isfinite(getattr(u, n))})
             for u in units
@@ -59,19 +68,19 @@ def unit_costs(run: Run, front: Front) -> dict[str, list[UnitCost]]:
     return costs
 
 
-def kind_costs(run: Run, front: Front) -> dict[str, tuple[Row, ...]]:
-    """What kinds of operators take in the paths that the recipe selects for retraining and in the
-    full one, by path id; nothing where the cost model can't price single operators.
+def kind_costs(table: CostTable, front: Front, selection: str) -> dict[str, tuple[Row, ...]]:
+    """What kinds of operators take in the paths that are selected for retraining and in the full
+    one, by path id; nothing where the cost model can't price single operators.
     """
-    if not isinstance(run.table.cost_model, LayerPricer):
+    if not isinstance(table.cost_model, LayerPricer):
         return {}
-    points = {point.id: point for point in (*_selected(run, front), front.full)}
-    return {point.id: profile_path(run.table, point.path).by_kind for point in points.values()}
+    points = {point.id: point for point in (*_selected(front, selection), front.full)}
+    return {point.id: profile_path(table, point.path).by_kind for point in points.values()}
 
 
-def _selected(run: Run, front: Front) -> Sequence[Point]:
+def _selected(front: Front, selection: str) -> Sequence[Point]:
     try:
-        return select(front, run.recipe.retrain.select)
+        return select(front, selection)
     except InvalidValueError:  # such as a budget that no path fits: asked for later, not here
         return front.points
 

@@ -12,12 +12,13 @@ from torch import nn
 
 from paretopath.cost import CostModel, CostTable
 from paretopath.cost import create as create_cost_model
-from paretopath.elastic import ElasticModel
+from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.elastic.batch_norm import StatisticsFolder
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.front import Point, pareto_front, select
-from paretopath.jobs.training import SCORED, finite, score_split
+from paretopath.jobs.epochs import SCORED, finite
 from paretopath.paths import ExecutionPath
-from paretopath.run import Run
+from paretopath.run import Run, Scoring, assemble, build_space, build_table, load_model
 from paretopath.showing.measure import (
     Comparison,
     compare,
@@ -46,16 +47,20 @@ def evaluate_run(run: Run, path_ids: Sequence[str] = ()) -> list[dict[str, Any]]
     front = run.front()
     everyone = {point.id: point for point in (*front.points, front.full)}
     points = [front[i] for i in path_ids] if path_ids else list(everyone.values())
-    rows = _score_elastic(run, run.load_model(), "search", points)
+    parts = assemble(run)
+    space, scoring = parts.space, parts.images
+    model = load_model(space, run.weights_file, run)
+    rows = _score_elastic(scoring, model, "search", points, run.statistics())
     shared = [p for p in points if "shared" in p.retrained]
     if shared:
         weights = run.retrained_dir("shared") / "weights.safetensors"
-        rows += _score_elastic(run, run.load_model(weights), "shared", shared)
+        model = load_model(space, weights, run)
+        rows += _score_elastic(scoring, model, "shared", shared, run.statistics(shared=True))
     for point in points:
         if "separate" in point.retrained:
-            module = load_separate(run, point.path)
+            module = load_separate(run, space, point.path)
             row: dict[str, Any] = {"id": point.id, "weights": "separate"}
-            rows.append(row | {split: score_split(run, module, split) for split in SCORED})
+            rows.append(row | {split: scoring.score(module, split) for split in SCORED})
     return rows
 
 
@@ -85,6 +90,7 @@ def measure_run(
     front = run.front()
     points = {point.id: point for point in (*select(front, selection), front.full)}
     paths = [point.path for point in points.values()]
+    space = build_space(run.recipe)
     device = create_cost_model(
         "device",
         device=str(run.device),
@@ -94,11 +100,11 @@ def measure_run(
     )
     models: dict[str, CostModel] = {
         "device": device,
-        run.recipe.hardware.model: run.table.cost_model,
+        run.recipe.hardware.model: build_table(run, space).cost_model,
     }
-    predictions = predict(run.space, paths, models)
+    predictions = predict(space, paths, models)
     measured = measure_paths(
-        run.load_model() if run.weights_file.is_file() else run.space.build(),
+        load_model(space, run.weights_file, run) if run.weights_file.is_file() else space.build(),
         paths,
         device=str(run.device),
         batch_size=batch_size,
@@ -172,7 +178,7 @@ def rescore(
             f"{nearest(kind, ['mapper', 'device'])}"
         )
     model = create_cost_model(kind, **{k: v for k, v in options.items() if v is not None})
-    costs = CostTable(run.space, model)([point.path for point in points])
+    costs = CostTable(build_space(run.recipe), model)([point.path for point in points])
     before = {name: [getattr(point, name) for point in points] for name in RESCORED}
     after = {name: [_known(value) for value in costs[name]] for name in RESCORED}
     # by what the search priced, or by latency where that is all a device can tell
@@ -203,21 +209,25 @@ def _known(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def load_separate(run: Run, path: ExecutionPath) -> nn.Module:
+def load_separate(run: Run, space: ElasticSpace, path: ExecutionPath) -> nn.Module:
     """The plain model that separate retraining left of a path, on the run's device."""
     weights = run.retrained_dir("separate", path.id) / "weights.safetensors"
-    module = run.space.build().extract(path)
+    module = space.build().extract(path)
     load_into(module, weights)
     return module.to(run.device).eval()
 
 
 def _score_elastic(
-    run: Run, model: ElasticModel, weights: str, points: Sequence[Point]
+    scoring: Scoring,
+    model: ElasticModel,
+    weights: str,
+    points: Sequence[Point],
+    kept: StatisticsFolder,
 ) -> list[dict[str, Any]]:
     paths = [point.path for point in points]
     shared = weights == "shared"
     validation, test = (
-        run.evaluator(model, split, shared=shared, keep=True)(paths) for split in SCORED
+        scoring.evaluator(model, split, shared=shared, kept=kept)(paths) for split in SCORED
     )
     return [
         {"id": point.id, "weights": weights, "validation": finite(v), "test": finite(t)}

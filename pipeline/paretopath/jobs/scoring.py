@@ -1,67 +1,83 @@
 """What scores the candidates of a search: racing, on features that are computed once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from paretopath.cost import CostTable
 from paretopath.elastic import ElasticModel
 from paretopath.evaluation.batch_norm import RecalibratingEvaluator
 from paretopath.evaluation.evaluator import Evaluator
 from paretopath.paths import ExecutionPath
-from paretopath.run import Run
+from paretopath.recipe import Recipe
+from paretopath.run import Scoring
 from paretopath.search.racing import Floats, Racer, RacingSettings
 
 
-def full_evaluator(run: Run, model: ElasticModel) -> Evaluator | RecalibratingEvaluator:
-    """Scores paths of a run's space on all validation images, in a random order that is fixed.
+def full_evaluator(
+    scoring: Scoring, model: ElasticModel, recipe: Recipe
+) -> Evaluator | RecalibratingEvaluator:
+    """Scores paths on all validation images, in a random order that is fixed.
 
     Args:
-        run: whose recipe says how.
+        scoring: the images.
         model: with the searched weights.
+        recipe: its search has the seed of the order, its accuracy the memory for features.
     """
-    plain = run.evaluator(model, "validation")
+    plain = scoring.evaluator(model, "validation")
     if not isinstance(plain, Evaluator):
         return plain
     from paretopath.data.mixing import Mixed  # imports torchvision, which takes seconds
 
-    mixed = Mixed(run.data.validation, seed=run.recipe.search.seed)
+    mixed = Mixed(scoring.data.validation, seed=recipe.search.seed)
     return Evaluator(
         model,
-        replace(run.data, validation=mixed).loader("validation"),
-        run.task,
-        device=run.device,
-        precision=run.precision,
-        space=run.space,
-        feature_bytes=run.recipe.accuracy.feature_mb * 2**20,
+        replace(scoring.data, validation=mixed).loader("validation"),
+        scoring.task,
+        device=scoring.device,
+        precision=scoring.precision,
+        space=scoring.space,
+        feature_bytes=recipe.accuracy.feature_mb * 2**20,
     )
 
 
-def search_evaluator(run: Run, model: ElasticModel) -> Evaluator | RecalibratingEvaluator | Racer:
-    """Scores the candidates of a run's search.
+def search_evaluator(
+    scoring: Scoring,
+    model: ElasticModel,
+    recipe: Recipe,
+    *,
+    table: CostTable,
+    races: Path,
+) -> Evaluator | RecalibratingEvaluator | Racer:
+    """Scores the candidates of a search.
 
     Where paths have statistics of their own, each is scored alone on all images: they share no
     steps, and to measure the statistics costs as much as a race would save.
 
     Args:
-        run: whose recipe says how.
+        scoring: the images.
         model: with the searched weights.
+        recipe: says how.
+        table: the costs of its paths.
+        races: where finished paths' accuracies on shares of the images are kept.
     """
-    evaluator = full_evaluator(run, model)
-    racing = run.recipe.search.racing
+    evaluator = full_evaluator(scoring, model, recipe)
+    racing = recipe.search.racing
     if racing is None or not isinstance(evaluator, Evaluator):
         return evaluator
     return Racer(
         evaluator,
-        lambda paths: path_costs(run, paths),
+        path_costs(table, recipe.search.cost),
         settings=RacingSettings(
-            shares=racing.shares, confidence=racing.confidence, seed=run.recipe.search.seed
+            shares=racing.shares, confidence=racing.confidence, seed=recipe.search.seed
         ),
-        spared=[run.space.full],
-        folder=run.races_dir,
+        spared=[scoring.space.full],
+        folder=races,
     )
 
 
-def path_costs(run: Run, paths: Sequence[ExecutionPath]) -> Floats:
-    """What the search minimises, for each path."""
-    return np.asarray(run.table(paths)[run.recipe.search.cost], dtype=float)
+def path_costs(table: CostTable, cost: str) -> Callable[[Sequence[ExecutionPath]], Floats]:
+    """What a search minimises, for each path."""
+    return lambda paths: np.asarray(table(paths)[cost], dtype=float)

@@ -5,13 +5,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from paretopath.elastic import ElasticModel
+from paretopath.elastic.batch_norm import StatisticsFolder
 from paretopath.errors import RunDirectoryError
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import Front, Point, TrialRecord
 from paretopath.jobs.browsing import show_search, unit_costs
 from paretopath.jobs.sharing import share_search, wants_workers
 from paretopath.jobs.worker import open_evaluator, search_settings
-from paretopath.run import Run, environment, trial_record
+from paretopath.recipe import Recipe
+from paretopath.run import (
+    Parts,
+    Run,
+    Scoring,
+    accuracy_source,
+    assemble,
+    build_space,
+    build_table,
+    environment,
+    keep_table,
+    load_model,
+    trial_record,
+)
 from paretopath.search import SearchProgress, search
 from paretopath.search.storage import has_study
 from paretopath.showing.report import ReportRun, write_report
@@ -38,14 +52,14 @@ def search_run(
         RunDirectoryError: every trial failed.
         InvalidValueError: no path fits the budgets.
     """
+    parts = assemble(run)
     recipe = run.recipe.search
-    predicted = run.recipe.accuracy.source == "predictor"
-    full_cost = float(run.table([run.space.full])[recipe.cost][0])
+    full_cost = float(parts.table([parts.space.full])[recipe.cost][0])
     tracker = (tracking or NullTracking()).start(
         "search", "search", config=run.recipe.dump(), objective=Objective(recipe.cost, full_cost)
     )
     if has_study(run.directory):
-        tracker.trials(run.trials(), known=True)
+        tracker.trials(run.trials(parts.space), known=True)
 
     def listen(progress: SearchProgress) -> None:
         tracker.trials([trial_record(trial) for trial in progress.latest])
@@ -54,28 +68,28 @@ def search_run(
 
     place = where or run.recipe.launch.where
     if wants_workers(run, place):
-        share_search(run, where=place, on_progress=listen)
-        model = None if predicted else run.load_model()
+        share_search(run, parts, where=place, on_progress=listen)
+        model = None if parts.predictor else load_model(parts.space, run.weights_file, run)
     else:
-        evaluator, model = open_evaluator(run)
+        evaluator, model = open_evaluator(run, parts)
         search(
-            run.space,
-            run.table,
+            parts.space,
+            parts.table,
             evaluator,
-            search_settings(run),
+            search_settings(run, parts),
             run_dir=run.directory,
             storage=recipe.storage,
             on_progress=listen,
         )
-    trials = run.trials()
-    front = make_front(run, trials)
+    trials = run.trials(parts.space)
+    front = make_front(run.recipe, parts, trials)
     if model is not None:
-        front = with_test(run, model, front)
+        front = with_test(front, parts.images, model, run.statistics())
     if run.front_file.is_file():
         front = with_retrained(front, run.front())
     front.save(run.front_file)
-    run.save_table()
-    show_search(run, tracker, front, trials)
+    keep_table(parts.table, run.costs_file)
+    show_search(run, parts.table, tracker, front, trials)
     tracker.finish()
     return front
 
@@ -92,20 +106,21 @@ def with_retrained(front: Front, older: Front) -> Front:
 def save_report(run: Run, file: Path | None = None) -> None:
     """Writes the report of a run that has a front: to the run directory, or to another file."""
     front = run.front()
+    space = build_space(run.recipe)
     versions = {k: str(v) for k, v in environment(run.device).items() if v is not None}
     measured = run.sensitivity_file
     shown = ReportRun(
         run.directory.name,
         front,
-        run.trials(),
-        unit_costs(run, front),
+        run.trials(space),
+        unit_costs(build_table(run, space), front),
         versions,
         Sensitivity.load(measured) if measured.is_file() else None,
     )
     write_report(file or run.report_file, [shown], title=run.recipe.name)
 
 
-def make_front(run: Run, trials: Sequence[TrialRecord]) -> Front:
+def make_front(recipe: Recipe, parts: Parts, trials: Sequence[TrialRecord]) -> Front:
     """The front of finished trials: those within the budgets, with the full path as the baseline.
 
     Raises:
@@ -115,30 +130,30 @@ def make_front(run: Run, trials: Sequence[TrialRecord]) -> Front:
     fitting = [
         point
         for point in points.values()
-        if all(getattr(point, name) <= bound for name, bound in run.budgets.items())
+        if all(getattr(point, name) <= bound for name, bound in parts.budgets.items())
     ]
-    if not fitting or run.space.full not in points:
+    if not fitting or parts.space.full not in points:
         reasons = {t.failure for t in trials if t.failure}
         raise RunDirectoryError(
             f"no front: {len(fitting)} of {len(trials)} trials have an accuracy within the "
-            f"budgets, and the full path {'has one' if run.space.full in points else 'has none'}"
+            f"budgets, and the full path {'has one' if parts.space.full in points else 'has none'}"
             + (f"; the failures: {'; '.join(sorted(reasons)[:3])}" if reasons else "")
         )
     return Front.of(
         fitting,
-        full=points[run.space.full],
-        recipe=run.recipe.dump(),
-        hardware=run.table.cost_model.hardware,
-        metric=run.task.metric,
-        cost=run.recipe.search.cost,
-        accuracy_source=run.accuracy_source,
+        full=points[parts.space.full],
+        recipe=recipe.dump(),
+        hardware=parts.table.cost_model.hardware,
+        metric=parts.task.metric,
+        cost=recipe.search.cost,
+        accuracy_source=accuracy_source(recipe),
     )
 
 
-def with_test(run: Run, model: ElasticModel, front: Front) -> Front:
+def with_test(front: Front, scoring: Scoring, model: ElasticModel, kept: StatisticsFolder) -> Front:
     """The front with test accuracies of its points and of the full path, before retraining."""
     points = list({point.id: point for point in (*front.points, front.full)}.values())
-    scores = run.evaluator(model, "test", keep=True)([point.path for point in points])
+    scores = scoring.evaluator(model, "test", kept=kept)([point.path for point in points])
     return front.updated(
         replace(point, test_accuracy=score.value, test_error=score.error)
         for point, score in zip(points, scores, strict=True)

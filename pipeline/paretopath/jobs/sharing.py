@@ -19,7 +19,7 @@ import torch
 from paretopath.errors import RunDirectoryError
 from paretopath.jobs.worker import search_settings, work_on
 from paretopath.launch import Call, Job, cancel, launch, states
-from paretopath.run import Run
+from paretopath.run import Parts, Run, keep_table
 from paretopath.search import SearchProgress
 from paretopath.search.candidates import Problem
 from paretopath.search.storage import StudyStorage, exclusive, has_study, open_storage
@@ -41,6 +41,7 @@ def wants_workers(run: Run, where: str) -> bool:
 
 def share_search(
     run: Run,
+    parts: Parts,
     *,
     where: str,
     on_progress: Callable[[SearchProgress], None] | None = None,
@@ -51,6 +52,7 @@ def share_search(
 
     Args:
         run: with its weights.
+        parts: what its recipe describes.
         where: ``local``: processes of this machine, each with its share of the cores and, in turn,
             a GPU; ``slurm``: an array of jobs.
         on_progress: hears of results as they are recorded.
@@ -60,15 +62,15 @@ def share_search(
             from here.
         LaunchError: SLURM takes no jobs.
     """
-    settings = search_settings(run)
-    problem = Problem(run.space, run.table, settings.cost, settings.budgets)
+    settings = search_settings(run, parts)
+    problem = Problem(parts.space, parts.table, settings.cost, settings.budgets)
     with exclusive(run.directory):
         storage = open_storage(run.directory, run.recipe.search.storage)
         record = open_shared(problem, settings, storage)
         count = min(run.recipe.search.workers, max(1, settings.trials - record.finished))
         if record.missing(settings.trials) <= 0 and not record.first(settings.trials):
             return
-        run.save_table(sampled=SAMPLED)
+        keep_table(parts.table, run.costs_file, sampled=SAMPLED)
         started = _Array(run, count) if where == "slurm" else _Processes(run, count, storage)
         with started as workers:
             watch(

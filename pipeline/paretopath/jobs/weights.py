@@ -7,8 +7,9 @@ import torch
 from paretopath.calibration.moments import calibrate, draw
 from paretopath.elastic import ElasticModel
 from paretopath.elastic.exits import exit_paths
-from paretopath.jobs.training import report_epochs
-from paretopath.run import Run
+from paretopath.jobs.epochs import report_epochs
+from paretopath.recipe import Recipe
+from paretopath.run import Run, Scoring, assemble
 from paretopath.tasks.registry import create_task
 from paretopath.training.epoch import EpochListener
 from paretopath.weights.files import write_state
@@ -30,48 +31,51 @@ def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
     from paretopath.training.retrain import SharedTraining
     from paretopath.training.trainer import fit
 
+    parts = assemble(run)
+    scoring = parts.images
     settings = run.recipe.train
     torch.manual_seed(settings.seed)
-    model = run.space.build(run.recipe.weights)
+    model = parts.space.build(run.recipe.weights)
     if run.recipe.weights is None:
         task = create_task(run.recipe.task, training=settings)
         paths = exit_paths(model)
         every_path = settings.model_copy(update={"paths_per_step": len(paths)})
         module = SharedTraining(model, paths, every_path, task, distil=False)
-        report = report_epochs(run, model, [run.space.full], on_epoch)
+        report = report_epochs(scoring, model, [parts.space.full], on_epoch)
         checkpoints = run.directory / "training"
         fit(
             module,
-            run.data.loader("train", shuffle_seed=settings.seed),
+            scoring.data.loader("train", shuffle_seed=settings.seed),
             checkpoint_dir=checkpoints,
             report=report,
         )
     for part in model.to(run.device).eval().parts():
-        calibrate_model(run, part)
+        calibrate_model(part, scoring, run.recipe)
     write_state(run.weights_file, model.state_dict())
     shutil.rmtree(run.directory / "training", ignore_errors=True)
 
 
-def calibrate_model(run: Run, model: ElasticModel) -> None:
-    """Orders channels and re-solves weights for narrow paths, as the run's recipe says.
+def calibrate_model(model: ElasticModel, scoring: Scoring, recipe: Recipe) -> None:
+    """Orders channels and re-solves weights for narrow paths, as a recipe says.
 
     Args:
-        run: gives the settings and the training images.
-        model: changed in place, on the run's device; its full path keeps its function.
+        model: changed in place, on the device of the scoring; its full path keeps its function.
+        scoring: has the images.
+        recipe: has the settings.
     """
     from paretopath.calibration.importance import sort_by_magnitude, sort_by_taylor
 
-    settings = run.recipe.calibration
+    settings = recipe.calibration
     torch.manual_seed(settings.seed)  # of random transforms
     if settings.order == "taylor":
-        task = create_task(run.recipe.task, training=run.recipe.train)
-        loader = run.data.loader("train", shuffle_seed=settings.seed)
+        task = create_task(recipe.task, training=recipe.train)
+        loader = scoring.data.loader("train", shuffle_seed=settings.seed)
         sort_by_taylor(model, draw(loader, settings.images), task.loss)
     else:  # least squares moves only what a layer is known to read
         sort_by_magnitude(model)
     reorder = settings.order == "least_squares"
     if reorder or settings.compensate:
-        loader = run.data.loader("calibration", shuffle_seed=settings.seed)
+        loader = scoring.data.loader("calibration", shuffle_seed=settings.seed)
         calibrate(
             model,
             draw(loader, settings.images),

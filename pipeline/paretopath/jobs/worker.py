@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 from paretopath.elastic import ElasticModel
 from paretopath.errors import RunDirectoryError
+from paretopath.jobs.first_paths import first_paths
 from paretopath.jobs.scoring import search_evaluator
-from paretopath.jobs.sensitivity import first_paths
-from paretopath.run import Run
+from paretopath.run import Parts, Run, assemble, load_model
 from paretopath.search import Evaluator, SearchSettings
 from paretopath.search.storage import open_storage
 from paretopath.search.workers import WorkerInfo, is_shared, work
 
 
-def search_settings(run: Run) -> SearchSettings:
+def search_settings(run: Run, parts: Parts) -> SearchSettings:
     """How a run is searched."""
     recipe = run.recipe.search
     return SearchSettings(
@@ -24,17 +24,20 @@ def search_settings(run: Run) -> SearchSettings:
         sampler=recipe.sampler,
         generation=recipe.generation,
         cost=recipe.cost,
-        budgets=run.budgets,
-        paths=first_paths(run),
+        budgets=dict(parts.budgets),
+        paths=first_paths(run, parts),
     )
 
 
-def open_evaluator(run: Run) -> tuple[Evaluator, ElasticModel | None]:
+def open_evaluator(run: Run, parts: Parts) -> tuple[Evaluator, ElasticModel | None]:
     """What scores the paths of a run's search, and its model if that is not a predictor."""
-    if run.recipe.accuracy.source == "predictor":
-        return run.predictor(), None
-    model = run.load_model()
-    return search_evaluator(run, model), model
+    if parts.predictor is not None:
+        return parts.predictor, None
+    model = load_model(parts.space, run.weights_file, run)
+    scores = search_evaluator(
+        parts.images, model, run.recipe, table=parts.table, races=run.races_dir
+    )
+    return scores, model
 
 
 def work_on(
@@ -61,12 +64,13 @@ def work_on(
             f"with `paretopath search RECIPE --workers 2`"
         )
     worker = WorkerInfo.here(name or new_name())
-    evaluator, _ = open_evaluator(run)
+    parts = assemble(run)
+    evaluator, _ = open_evaluator(run, parts)
     return work(
-        run.space,
-        run.table,
+        parts.space,
+        parts.table,
         evaluator,
-        search_settings(run),
+        search_settings(run, parts),
         storage,
         worker,
         lease_seconds=run.recipe.search.lease_seconds,

@@ -1,15 +1,28 @@
-"""Where the files of a run are."""
+"""A run directory: where its files are, and what is read from them."""
 
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
+from optuna.trial import TrialState
+
+from paretopath.elastic.batch_norm import StatisticsFolder
+from paretopath.front import COSTS, Front, State, TrialRecord
 from paretopath.front.front import FILE
+from paretopath.paths import SearchSpace
 from paretopath.recipe import Recipe
+from paretopath.search.record import Evaluated, evaluated, load_study
 from paretopath.search.storage import JOURNAL
+
+_STATES: Mapping[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped",
+    TrialState.FAIL: "failed",
+}
 
 
 class RunDirectory:
-    """The names of a run's files.
+    """The names of a run's files, and what they hold.
 
     Args:
         directory: that holds them.
@@ -53,12 +66,12 @@ class RunDirectory:
         folder = self.directory / "retrained" / mode
         return folder / path_id if path_id else folder
 
-    def statistics_dir(self, *, shared: bool) -> Path:
-        """Where batch-norm statistics of the front's paths are, a file a path id: those under the
-        searched weights, or those under the weights of shared retraining.
+    def statistics(self, *, shared: bool = False) -> StatisticsFolder:
+        """Batch-norm statistics of the front's paths, a file a path id: those under the searched
+        weights, or those under the weights of shared retraining.
         """
         folder = self.retrained_dir("shared") if shared else self.directory
-        return folder / "statistics"
+        return StatisticsFolder(folder / "statistics")
 
     @property
     def costs_file(self) -> Path:
@@ -81,6 +94,15 @@ class RunDirectory:
         a file each.
         """
         return self.directory / "races"
+
+    def front(self) -> Front:
+        """The front as last saved; RunDirectoryError if there is none yet."""
+        return Front.load(self.front_file)
+
+    def trials(self, space: SearchSpace) -> list[TrialRecord]:
+        """The finished trials of its study of a space, in order."""
+        found = evaluated(load_study(self.directory), space)
+        return [trial_record(trial) for trial in found if trial.state.is_finished()]
 
 
 def default_directory(recipe: Recipe) -> Path:
@@ -106,3 +128,17 @@ def move_aside(directory: Path) -> Path | None:
         if not (candidate := directory.with_name(f"{directory.name}.{number}")).exists()
     )
     return directory.rename(target)
+
+
+def trial_record(trial: Evaluated) -> TrialRecord:
+    """A finished trial of the study, as fronts, reports and trackers take it."""
+    return TrialRecord(
+        number=trial.number,
+        state=_STATES[trial.state],
+        path=trial.path,
+        accuracy=trial.score.value if trial.score else None,
+        accuracy_error=trial.score.error if trial.score else None,
+        samples=trial.score.samples if trial.score else 0,
+        costs={name: trial.costs[name] for name in COSTS if name in trial.costs},
+        failure=trial.failure,
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from paretopath.front import Front
-from paretopath.run import Run
+from paretopath.run import Run, build_space
 
 
 def run_cli(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -127,7 +127,8 @@ def test_a_search_killed_three_times_ends_with_every_trial_once(
             break  # it was quicker than three kills
     done = run_cli(*arguments, "--json")
     assert done.returncode == 0, done.stderr
-    trials = Run.open(directory).trials()
+    run = Run.open(directory)
+    trials = run.trials(build_space(run.recipe))
     assert len(trials) == 60 and len({t.path for t in trials}) == 60
     assert [t.number for t in trials] == list(range(60))
     front = Front.load(directory / "front.json")  # checks order and dominance

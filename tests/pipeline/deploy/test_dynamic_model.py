@@ -7,7 +7,7 @@ import torch
 
 from paretopath.deploy.dynamic_model import DynamicModel, choose_threshold
 from paretopath.errors import InvalidValueError, RunDirectoryError
-from paretopath.run import Run
+from paretopath.run import Run, build_space, open_images
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,9 @@ def dynamic(searched: Path) -> DynamicModel:
 
 @pytest.fixture(scope="module")
 def batch(searched: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    images, labels = next(iter(Run.open(searched).data.loader("validation")))
+    recipe = Run.open(searched).recipe
+    data = open_images(recipe, build_space(recipe))
+    images, labels = next(iter(data.loader("validation")))
     return images, labels
 
 

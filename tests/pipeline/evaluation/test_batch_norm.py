@@ -24,7 +24,7 @@ from paretopath.evaluation.batch_norm import RecalibratingEvaluator, recalibrate
 from paretopath.evaluation.evaluator import Evaluator
 from paretopath.paths import Decision, ExecutionPath
 from paretopath.recipe import load_recipe
-from paretopath.run import Run
+from paretopath.run import Run, assemble, load_model
 from paretopath.tasks.task import Score
 
 
@@ -232,9 +232,11 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_search_scores_paths_with_their_own_statistics(searched: Run) -> None:
-    narrow = searched.space.smallest
-    scores = {trial.path: trial.accuracy for trial in searched.trials()}
-    plain = Evaluator(searched.load_model(), searched.data.loader("validation"), searched.task)
+    parts = assemble(searched)
+    narrow = parts.space.smallest
+    scores = {trial.path: trial.accuracy for trial in searched.trials(parts.space)}
+    model = load_model(parts.space, searched.weights_file, searched)
+    plain = Evaluator(model, parts.images.data.loader("validation"), parts.task)
     (mistaken,) = plain([narrow])
     assert isinstance(mistaken, Score)
     assert scores[narrow] != mistaken.value
@@ -244,7 +246,7 @@ def test_a_search_scores_paths_with_their_own_statistics(searched: Run) -> None:
 
 def test_what_is_deployed_has_the_statistics_of_its_path(searched: Run) -> None:
     dynamic = DynamicModel.load(searched.directory)
-    loader = searched.data.loader("test")
+    loader = assemble(searched).images.data.loader("test")
     for point in dynamic.points:
         right = total = 0
         for images, labels in loader:
@@ -261,7 +263,7 @@ def test_shared_retraining_measures_statistics_for_each_path_again(searched: Run
     (job,) = jobs.plan_retraining(searched, selection="count=2", mode="shared")
     results = jobs.retrain(searched, job)
     front = jobs.collect(searched, "shared", results)
-    folder = StatisticsFolder(searched.statistics_dir(shared=True))
+    folder = searched.statistics(shared=True)
     for result in results:
         assert folder[result.path] is not None  # the full path's too: training mixed them
         assert front[result.path.id].best_accuracy == result.validation.value

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from paretopath import jobs
 from paretopath.errors import InvalidValueError, RunDirectoryError
 from paretopath.front import pareto_front, select
-from paretopath.recipe import load_recipe
-from paretopath.run import Run
+from paretopath.recipe import Recipe, load_recipe
+from paretopath.run import Run, build_space, build_table, load_model, open_images
 from paretopath.tasks.task import Score
 from paretopath.weights.files import read_state
+from tests.conftest import TINY
+
+SPACE = build_space(Recipe.model_validate(yaml.safe_load(TINY)))
 
 
 @pytest.fixture
@@ -25,7 +29,9 @@ def run(searched: Path, tmp_path: Path) -> Run:
 
 
 def test_search_leaves_a_front_of_measured_paths(run: Run) -> None:
-    front, trials = run.front(), run.trials()
+    space = build_space(run.recipe)
+    front, trials = run.front(), run.trials(space)
+    validation = open_images(run.recipe, space).validation
     assert len({t.path for t in trials}) == len(trials) == 24
     complete = [t for t in trials if t.state == "complete"]
     expected = pareto_front(
@@ -34,12 +40,10 @@ def test_search_leaves_a_front_of_measured_paths(run: Run) -> None:
     assert {p.id for p in front.points} == {
         t.path.id for t, stays in zip(complete, expected, strict=True) if stays
     }
-    assert all(
-        p.samples == len(run.data.validation) and p.test_accuracy is not None for p in front.points
-    )
+    assert all(p.samples == len(validation) and p.test_accuracy is not None for p in front.points)
     energies = [p.energy_mj for p in front.points]
     assert energies == sorted(energies)
-    assert front.full.path == run.space.full
+    assert front.full.path == space.full
 
 
 def test_accuracies_of_the_front_are_those_of_the_weights_on_disk(run: Run) -> None:
@@ -52,7 +56,7 @@ def test_accuracies_of_the_front_are_those_of_the_weights_on_disk(run: Run) -> N
 
 def test_costs_of_the_front_are_those_of_the_table(run: Run) -> None:
     front = run.front()
-    costs = run.table([p.path for p in front.points])
+    costs = build_table(run, build_space(run.recipe))([p.path for p in front.points])
     assert costs.energy_mj.tolist() == [p.energy_mj for p in front.points]
     assert costs.macs.tolist() == [p.macs for p in front.points]
 
@@ -63,7 +67,7 @@ def test_the_same_search_again_runs_nothing(run: Run, monkeypatch: pytest.Monkey
         "paretopath.evaluation.evaluator.Evaluator.__call__", _refuse_new_paths(before)
     )
     jobs.prepare_weights(run)
-    assert [t.number for t in run.trials()] == list(range(24))
+    assert [t.number for t in run.trials(SPACE)] == list(range(24))
 
 
 def _refuse_new_paths(front):
@@ -74,12 +78,12 @@ def _refuse_new_paths(front):
 
 
 def test_more_trials_go_on_from_those_that_are_there(run: Run, tiny_recipe: Path) -> None:
-    before = run.trials()
+    before = run.trials(SPACE)
     more = load_recipe(tiny_recipe).with_overrides({"search.trials": 30})
     longer = Run.start(run.directory, more, device="cpu")
     jobs.search_run(longer)
-    assert longer.trials()[:24] == before
-    assert len(longer.trials()) == 30
+    assert longer.trials(SPACE)[:24] == before
+    assert len(longer.trials(SPACE)) == 30
 
 
 def test_another_recipe_is_refused_by_its_field(run: Run, tiny_recipe: Path) -> None:
@@ -95,7 +99,9 @@ def test_a_budget_bounds_the_front(tiny_recipe: Path, searched: Path, tmp_path: 
     front = jobs.search_run(run)
     assert front.points
     assert all(p.energy_mj <= 0.5 * front.full.energy_mj for p in front.points)
-    assert sum(not t.costs["energy_mj"] <= 0.5 * front.full.energy_mj for t in run.trials()) == 1
+    assert (
+        sum(not t.costs["energy_mj"] <= 0.5 * front.full.energy_mj for t in run.trials(SPACE)) == 1
+    )
 
 
 @pytest.mark.parametrize("mode", ["shared", "separate"])
@@ -177,17 +183,16 @@ def test_a_path_without_finite_accuracy_fails_alone(
 ) -> None:
     run = Run.start(tmp_path / "nan", load_recipe(tiny_recipe), device="cpu")
     shutil.copy(searched / "weights.safetensors", run.weights_file)
-    original = Run.load_model
 
-    def poisoned(self, weights=None):
-        model = original(self, weights)
+    def poisoned(*arguments):
+        model = load_model(*arguments)
         with torch.no_grad():
             model.units["exits_1"].head.vit.head.bias[0] = float("nan")
         return model
 
-    monkeypatch.setattr(Run, "load_model", poisoned)
+    monkeypatch.setattr("paretopath.jobs.worker.load_model", poisoned)
     front = jobs.search_run(run)
-    failed = [t for t in run.trials() if t.state == "failed"]
+    failed = [t for t in run.trials(SPACE) if t.state == "failed"]
     assert failed and all(t.path["exit"] == 1 and "finite" in (t.failure or "") for t in failed)
     assert all(p.path["exit"] > 1 for p in front.points)
     assert isinstance(jobs.evaluate_run(run, [front.points[0].id])[0]["test"], Score)
@@ -230,11 +235,11 @@ def test_paths_are_not_rescored_by_what_does_not_exist(run: Run) -> None:
 
 
 def test_a_recipe_names_paths_to_evaluate_first(run: Run, tmp_path: Path) -> None:
-    named = [trial.path for trial in run.trials()[-2:]]
+    named = [trial.path for trial in run.trials(SPACE)[-2:]]
     file = tmp_path / "path.json"
     file.write_text(json.dumps(dict(named[0])))
     recipe = run.recipe.with_overrides({"search.paths": [str(file), dict(named[1])]})
     other = Run.start(tmp_path / "other", recipe, device="cpu")
     shutil.copy(run.weights_file, other.weights_file)
     jobs.search_run(other)
-    assert [trial.path for trial in other.trials()[:3]] == [run.space.full, *named]
+    assert [trial.path for trial in other.trials(SPACE)[:3]] == [SPACE.full, *named]

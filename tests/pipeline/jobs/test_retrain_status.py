@@ -7,7 +7,7 @@ import pytest
 
 from paretopath import jobs
 from paretopath.errors import CheckpointError
-from paretopath.jobs.progress import Progress
+from paretopath.jobs.retraining.progress import Progress
 from paretopath.run import Run
 from paretopath.training.epoch import Epoch
 from paretopath.weights.files import read_state
@@ -65,7 +65,7 @@ def test_a_retraining_is_new_then_interrupted_then_done_and_collected_once(run: 
 def test_trained_weights_that_were_altered_are_refused_by_name(run: Run) -> None:
     (job,) = jobs.plan_retraining(run, selection="knee", mode="separate")
     jobs.retrain(run, job)
-    file = job.folder(run) / "weights.safetensors"
+    file = job.folder / "weights.safetensors"
     assert read_state(file)
     content = file.read_bytes()
     file.write_bytes(content[:-4] + b"\0\0\0\1")

@@ -13,7 +13,7 @@ from paretopath import jobs
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import select
 from paretopath.recipe import Tracking as TrackingSettings
-from paretopath.run import Run
+from paretopath.run import Run, build_space
 from paretopath.showing.breakdown import QUANTITIES
 from paretopath.showing.measure import load_measured
 from paretopath.showing.tracking import WandbTracking, open_tracking, plain_decisions
@@ -112,7 +112,7 @@ def test_the_search_shows_the_costs_of_its_selected_paths(
 
 def test_parallel_coordinates_hold_every_trial(seen: dict[str, WandbRun], run: Run) -> None:
     (lines,) = figure(seen["search"], "trials_figure")["data"]
-    trials = [trial for trial in run.trials() if trial.accuracy is not None]
+    trials = [trial for trial in run.trials(build_space(run.recipe)) if trial.accuracy is not None]
     axes = {axis["label"]: axis for axis in lines["dimensions"]}
     assert axes[run.front().metric]["values"] == [trial.accuracy for trial in trials]
     for name in set(axes) - {run.front().metric, run.front().cost}:

@@ -23,12 +23,13 @@ def profile(
     resolved = load_recipe(recipe)
     # after the recipe is checked: torch alone takes seconds
     from paretopath.cli.tables.measuring import profile_tables
-    from paretopath.run import Run, read_path
+    from paretopath.run import Run, build_space, build_table, read_path
     from paretopath.showing.profile import profile_path, write_html
 
     out, _ = consoles()
     run = Run(Path(), resolved)
-    profiled = profile_path(run.table, read_path(run.space, path))
+    space = build_space(resolved)
+    profiled = profile_path(build_table(run, space), read_path(space, path))
     if html:
         write_html(html, profiled)
     if as_json:

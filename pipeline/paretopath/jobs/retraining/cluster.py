@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from paretopath.files import write_atomically
-from paretopath.jobs.retrain_job import Part, RetrainJob, prepare
-from paretopath.jobs.retraining import retrain_tracked
-from paretopath.jobs.status import JOB_FILE, RetrainStatus, statuses
+from paretopath.jobs.retraining.job import retrain_tracked
+from paretopath.jobs.retraining.plan import Part, RetrainJob, prepare
+from paretopath.jobs.retraining.status import JOB_FILE, RetrainStatus, statuses
 from paretopath.launch import Call, is_this_job_running, launch, requeue_this_job
 from paretopath.paths import ExecutionPath
 from paretopath.recipe import Launch
@@ -35,7 +35,7 @@ def launch_retraining(run: Run, planned: Sequence[RetrainJob]) -> list[RetrainSt
     new = [s.job for s in statuses(run, planned) if s.state in ("new", "failed", "interrupted")]
     if new:
         for job in new:
-            prepare(run, job)
+            prepare(job, run.recipe.retrain, run.front().full.path)
         calls = [
             Call(
                 run_retraining,
@@ -51,7 +51,7 @@ def launch_retraining(run: Run, planned: Sequence[RetrainJob]) -> list[RetrainSt
             where="slurm",
         )
         for job, entry in zip(new, started, strict=True):
-            write_atomically(job.folder(run) / JOB_FILE, json.dumps(entry.to_json()) + "\n")
+            write_atomically(job.folder / JOB_FILE, json.dumps(entry.to_json()) + "\n")
     return statuses(run, planned)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from paretopath.jobs.progress import Progress, read_json
-from paretopath.jobs.retrain_job import RetrainJob, finished
-from paretopath.jobs.retraining import collect
+from paretopath.jobs.retraining.job import collect
+from paretopath.jobs.retraining.plan import RetrainJob, finished
+from paretopath.jobs.retraining.progress import Progress, read_json
 from paretopath.launch import Job, JobState, State, states
+from paretopath.paths import ExecutionPath
 from paretopath.run import Run
 from paretopath.training.epoch import Epoch
 
@@ -99,7 +100,7 @@ def collect_finished(run: Run, found: Sequence[RetrainStatus]) -> bool:
             result
             for one in found
             if one.state == "done" and one.job.mode == mode
-            for result in finished(run, one.job) or []
+            for result in finished(one.job, run.recipe.retrain) or []
         ]
         new = [r for r in results if known[r.path.id].retrained.get(mode) != r.retrained()]
         if new:
@@ -115,18 +116,18 @@ def _begun(run: Run) -> list[RetrainJob]:
         if order is None:
             continue
         mode = file.relative_to(run.directory / "retrained").parts[0]
-        paths = tuple(run.space.canonical(path) for path in order["paths"])
+        paths = tuple(ExecutionPath(path) for path in order["paths"])
         job = RetrainJob(run.directory, mode, paths)
-        if job.order(run) == order:
+        if job.order(run.recipe.retrain) == order:
             jobs.append(job)
     return jobs
 
 
 def _launched(run: Run, job: RetrainJob) -> Job | None:
     """The job that runs a retraining; None if none was started for what is asked now."""
-    folder = job.folder(run)
+    folder = job.folder
     found = read_json(folder / JOB_FILE)
-    if found is None or read_json(folder / "order.json") != job.order(run):
+    if found is None or read_json(folder / "order.json") != job.order(run.recipe.retrain):
         return None
     return Job.from_json(found)
 
@@ -134,10 +135,10 @@ def _launched(run: Run, job: RetrainJob) -> Job | None:
 def _status(
     run: Run, job: RetrainJob, launched: Job | None, state: JobState | None
 ) -> RetrainStatus:
-    folder = job.folder(run)
-    asked = read_json(folder / "order.json") == job.order(run)
+    folder = job.folder
+    asked = read_json(folder / "order.json") == job.order(run.recipe.retrain)
     progress = Progress.load(folder) if asked else None
-    if finished(run, job) is not None:
+    if finished(job, run.recipe.retrain) is not None:
         # SLURM forgets a job some minutes after its end
         seen = len(progress.attempts) - 1 if progress and launched else 0
         restarts = max(seen, state.restarts if state else 0)

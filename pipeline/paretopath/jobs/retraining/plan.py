@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from paretopath.errors import InvalidValueError
 from paretopath.files import write_atomically
 from paretopath.front import Retrained, select
-from paretopath.jobs.progress import read_json
+from paretopath.jobs.retraining.progress import read_json
 from paretopath.paths import ExecutionPath
-from paretopath.run import Run
+from paretopath.recipe import RetrainSettings
+from paretopath.run import Run, RunDirectory, build_space
 from paretopath.showing.tracking import forget_run
 from paretopath.tasks.task import Score
 
@@ -40,19 +41,24 @@ class RetrainJob:
         """For people and W&B: the mode, and the path's id if it is about one."""
         return self.mode if self.mode == "shared" else f"{self.mode}-{self.paths[0].id}"
 
-    def folder(self, run: Run) -> Path:
+    @property
+    def folder(self) -> Path:
         """Where its files are."""
-        return run.retrained_dir(self.mode, None if self.mode == "shared" else self.paths[0].id)
+        path_id = None if self.mode == "shared" else self.paths[0].id
+        return RunDirectory(self.directory).retrained_dir(self.mode, path_id)
 
-    def tracked(self, run: Run) -> dict[str, ExecutionPath]:
-        """The paths that it measures, by the name of the run that tracks each."""
-        also = [run.space.full] if self.mode == "shared" else []
+    def tracked(self, full: ExecutionPath) -> dict[str, ExecutionPath]:
+        """The paths that it measures, by the name of the run that tracks each.
+
+        Shared training measures the ``full`` path too.
+        """
+        also = [full] if self.mode == "shared" else []
         return {f"{self.mode}-{path.id}": path for path in dict.fromkeys([*self.paths, *also])}
 
-    def order(self, run: Run) -> dict[str, Any]:
+    def order(self, settings: RetrainSettings) -> dict[str, Any]:
         """What is asked for: a training of another order begins anew."""
-        settings = run.recipe.retrain.model_dump(mode="json")
-        return {"paths": [dict(path) for path in self.paths], "settings": settings}
+        plain = settings.model_dump(mode="json")
+        return {"paths": [dict(path) for path in self.paths], "settings": plain}
 
 
 @dataclass(frozen=True)
@@ -105,26 +111,33 @@ def plan_retraining(run: Run, *, selection: str, mode: str) -> list[RetrainJob]:
     """
     if mode not in ("shared", "separate"):
         raise InvalidValueError(f"mode must be shared or separate, but got {mode!r}")
-    paths = tuple(run.space.canonical(point.path) for point in select(run.front(), selection))
+    space = build_space(run.recipe)
+    paths = tuple(space.canonical(point.path) for point in select(run.front(), selection))
     if mode == "shared":
         return [RetrainJob(run.directory, mode, paths)]
     return [RetrainJob(run.directory, mode, (path,)) for path in paths]
 
 
-def prepare(run: Run, job: RetrainJob) -> None:
-    """Clears a job's folder, and the tracked runs, of a training that was of another order."""
-    folder, order = job.folder(run), job.order(run)
+def prepare(job: RetrainJob, settings: RetrainSettings, full: ExecutionPath) -> None:
+    """Clears a job's folder, and the tracked runs, of a training that was of another order.
+
+    Args:
+        job: whose.
+        settings: that are asked for now.
+        full: the full path.
+    """
+    folder, order = job.folder, job.order(settings)
     if read_json(folder / "order.json") != order:
         shutil.rmtree(folder, ignore_errors=True)
-        for name in job.tracked(run):
-            forget_run(run.directory, name)
+        for name in job.tracked(full):
+            forget_run(job.directory, name)
         write_atomically(folder / "order.json", json.dumps(order))
 
 
-def finished(run: Run, job: RetrainJob) -> list[PathResult] | None:
+def finished(job: RetrainJob, settings: RetrainSettings) -> list[PathResult] | None:
     """What a job left if it was finished with the same settings before; else None."""
-    found = read_json(job.folder(run) / "result.json")
-    if found is None or found["order"] != job.order(run):
+    found = read_json(job.folder / "result.json")
+    if found is None or found["order"] != job.order(settings):
         return None
     return [_result(entry) for entry in found["results"]]
 

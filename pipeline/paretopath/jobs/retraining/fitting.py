@@ -5,12 +5,10 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from paretopath.elastic.batch_norm import StatisticsFolder
-from paretopath.jobs.retrain_job import Part, PathResult, RetrainJob
-from paretopath.jobs.training import SCORED, finite, report_epochs, score_split
-from paretopath.recipe import RetrainSettings
-from paretopath.run import Run, environment
-from paretopath.tasks.registry import create_task
+from paretopath.elastic import ElasticSpace
+from paretopath.jobs.epochs import SCORED, finite, report_epochs
+from paretopath.jobs.retraining.plan import Part, PathResult, RetrainJob
+from paretopath.run import Parts, Run, Scoring, environment, load_model
 from paretopath.training.epoch import EpochListener
 from paretopath.weights.files import write_described
 
@@ -19,26 +17,27 @@ M = TypeVar("M", bound=nn.Module)
 
 def train_shared(
     run: Run,
+    parts: Parts,
     job: RetrainJob,
-    settings: RetrainSettings,
     on_epoch: EpochListener,
     part: Part,
 ) -> list[PathResult]:
     """Trains a job's paths together with the full one, and measures all of them."""
     from paretopath.training.retrain import SharedTraining
 
-    model = run.load_model()
-    paths = list(dict.fromkeys([*job.paths, run.space.full]))
-    task = create_task(run.recipe.task, training=settings)
-    costs = run.table(paths)[run.recipe.search.cost].tolist()
-    module = SharedTraining(model, paths, settings, task, costs=costs)
-    report = report_epochs(run, model, paths, on_epoch, shared=True)
-    _fit(run, job, module, report, part)
+    scoring = parts.images
+    model = load_model(parts.space, run.weights_file, run)
+    paths = list(dict.fromkeys([*job.paths, parts.space.full]))
+    costs = parts.table(paths)[run.recipe.search.cost].tolist()
+    module = SharedTraining(model, paths, run.recipe.retrain, parts.task, costs=costs)
+    report = report_epochs(scoring, model, paths, on_epoch, shared=True)
+    _fit(run, scoring, job, module, report, part)
     if not part.is_first:
         return []
-    model = _trained(run, job, model, "model.", part)
+    model = _trained(run, parts.space, job, model, "model.", part)
     validation, test = (
-        run.evaluator(model, split, shared=True, keep=True)(paths) for split in SCORED
+        scoring.evaluator(model, split, shared=True, kept=run.statistics(shared=True))(paths)
+        for split in SCORED
     )
     return [
         PathResult(path, finite(v), finite(t))
@@ -48,8 +47,8 @@ def train_shared(
 
 def train_separate(
     run: Run,
+    parts: Parts,
     job: RetrainJob,
-    settings: RetrainSettings,
     on_epoch: EpochListener,
     part: Part,
 ) -> list[PathResult]:
@@ -58,30 +57,32 @@ def train_separate(
     from paretopath.training.trainer import EpochReport
 
     (path,) = job.paths
-    teacher, student = run.load_model(), _fresh(run, job)
-    task = create_task(run.recipe.task, training=settings)
-    module = SeparateTraining(student, teacher, settings, task)
+    scoring = parts.images
+    teacher = load_model(parts.space, run.weights_file, run)
+    student = _fresh(run, parts.space, job)
+    module = SeparateTraining(student, teacher, run.recipe.retrain, parts.task)
 
     def validate() -> Mapping[str, float]:
-        return {path.id: score_split(run, student, "validation").value}
+        return {path.id: scoring.score(student, "validation").value}
 
-    _fit(run, job, module, EpochReport(on_epoch, validate=validate), part)
+    _fit(run, scoring, job, module, EpochReport(on_epoch, validate=validate), part)
     if not part.is_first:
         return []
-    student = _trained(run, job, student, "student.", part)
-    validation, test = (score_split(run, student, split) for split in SCORED)
+    student = _trained(run, parts.space, job, student, "student.", part)
+    validation, test = (scoring.score(student, split) for split in SCORED)
     return [PathResult(path, validation, test)]
 
 
-def _fit(run: Run, job: RetrainJob, module: Any, report: Any, part: Part) -> None:
+def _fit(run: Run, scoring: Scoring, job: RetrainJob, module: Any, report: Any, part: Part) -> None:
     """This process's part of a training, from its last checkpoint to its end."""
     from paretopath.training.trainer import ALONE, fit
 
-    loader = run.data.loader("train", shuffle_seed=run.recipe.retrain.seed, share=part.share)
+    seed = run.recipe.retrain.seed
+    loader = scoring.data.loader("train", shuffle_seed=seed, share=part.share)
     fit(
         module,
         loader,
-        checkpoint_dir=job.folder(run) / "training",
+        checkpoint_dir=job.folder / "training",
         report=report,
         processes=part.processes or ALONE,
         device=run.device,
@@ -89,17 +90,19 @@ def _fit(run: Run, job: RetrainJob, module: Any, report: Any, part: Part) -> Non
     )
 
 
-def _trained(run: Run, job: RetrainJob, model: M, prefix: str, part: Part) -> M:
+def _trained(
+    run: Run, space: ElasticSpace, job: RetrainJob, model: M, prefix: str, part: Part
+) -> M:
     """The trained model on the run's device, its weights written beside what they are."""
     if part.processes and part.processes.strategy == "fsdp":
         from paretopath.training.trainer import trained_state
 
         # the processes hold shards, so the weights come from the last checkpoint
-        state = trained_state(job.folder(run) / "training", prefix)
-        model = _fresh(run, job).to("cpu")  # type: ignore[assignment]
+        state = trained_state(job.folder / "training", prefix)
+        model = _fresh(run, space, job).to("cpu")  # type: ignore[assignment]
         model.load_state_dict(state)
     write_described(
-        job.folder(run) / "weights.safetensors",
+        job.folder / "weights.safetensors",
         model.state_dict(),
         {
             "mode": job.mode,
@@ -111,10 +114,10 @@ def _trained(run: Run, job: RetrainJob, model: M, prefix: str, part: Part) -> M:
     return model.to(run.device)
 
 
-def _fresh(run: Run, job: RetrainJob) -> nn.Module:
+def _fresh(run: Run, space: ElasticSpace, job: RetrainJob) -> nn.Module:
     """The model of a job before its training."""
-    model = run.load_model()
+    model = load_model(space, run.weights_file, run)
     if job.mode == "shared":
         return model
     (path,) = job.paths
-    return model.extract(path, StatisticsFolder(run.statistics_dir(shared=False))[path])
+    return model.extract(path, run.statistics()[path])

@@ -1,14 +1,11 @@
-"""What all trainings of a run share: reports of their epochs, and scores that must be finite."""
+"""What all trainings share: reports of their epochs, and scores that must be finite."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from paretopath.elastic import ElasticModel
-from paretopath.evaluation.evaluator import score_model
 from paretopath.paths import ExecutionPath
-from paretopath.run import Run
+from paretopath.run import Scoring
 from paretopath.tasks.task import Score
 from paretopath.training.epoch import EpochListener
 
@@ -20,7 +17,7 @@ SCORED: tuple["SplitName", "SplitName"] = ("validation", "test")
 
 
 def report_epochs(
-    run: Run,
+    scoring: Scoring,
     model: ElasticModel,
     paths: Sequence[ExecutionPath],
     on_epoch: EpochListener | None,
@@ -36,16 +33,11 @@ def report_epochs(
     from paretopath.training.trainer import EpochReport
 
     def validate() -> Mapping[str, float]:
-        scores = run.evaluator(model, "validation", shared=shared)(paths)
+        scores = scoring.evaluator(model, "validation", shared=shared)(paths)
         found = zip(paths, scores, strict=True)
         return {path.id: score.value for path, score in found if isinstance(score, Score)}
 
     return EpochReport(on_epoch, validate=validate)
-
-
-def score_split(run: Run, module: nn.Module, split: "SplitName") -> Score:
-    """The score of a plain model on one split."""
-    return score_model(module, run.data.loader(split), run.task, device=run.device)
 
 
 def finite(score: Score | Exception) -> Score:

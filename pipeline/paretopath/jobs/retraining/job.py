@@ -7,10 +7,10 @@ from dataclasses import asdict, replace
 
 from paretopath.files import write_atomically
 from paretopath.front import Front
-from paretopath.jobs.path_training import train_separate, train_shared
-from paretopath.jobs.progress import Progress
-from paretopath.jobs.retrain_job import WHOLE, Part, PathResult, RetrainJob, finished, prepare
-from paretopath.run import Run
+from paretopath.jobs.retraining.fitting import train_separate, train_shared
+from paretopath.jobs.retraining.plan import WHOLE, Part, PathResult, RetrainJob, finished, prepare
+from paretopath.jobs.retraining.progress import Progress
+from paretopath.run import Run, assemble
 from paretopath.showing.tracking import Tracking, plain_decisions
 from paretopath.training.epoch import Epoch, EpochListener
 
@@ -33,13 +33,15 @@ def retrain(
     Raises:
         Interrupted: the job was told to stop; called again, it goes on.
     """
-    known = finished(run, job)
+    settings = run.recipe.retrain
+    known = finished(job, settings)
     if known is not None:
         return known
-    folder = job.folder(run)
-    progress = Progress(run.recipe.retrain.epochs)
+    parts = assemble(run)
+    folder = job.folder
+    progress = Progress(settings.epochs)
     if part.is_first:
-        prepare(run, job)
+        prepare(job, settings, parts.space.full)
         progress = (Progress.load(folder) or progress).begun()
         progress.save(folder)
 
@@ -52,7 +54,7 @@ def retrain(
 
     train = train_shared if job.mode == "shared" else train_separate
     try:
-        results = train(run, job, run.recipe.retrain, listen, part)
+        results = train(run, parts, job, listen, part)
     except (Exception, KeyboardInterrupt) as error:
         if part.is_first:
             progress.ended(_why(error)).save(folder)
@@ -63,7 +65,7 @@ def retrain(
         {"path": dict(r.path), "validation": asdict(r.validation), "test": asdict(r.test)}
         for r in results
     ]
-    content = {"order": job.order(run), "results": entries}
+    content = {"order": job.order(settings), "results": entries}
     progress.ended("done").save(folder)
     write_atomically(folder / "result.json", json.dumps(content))
     shutil.rmtree(folder / "training", ignore_errors=True)
@@ -81,8 +83,8 @@ def retrain_tracked(
     """Runs a job with one tracked run for each path that it trains; see :func:`retrain`."""
     front = run.front()
     points = {point.path: point for point in (*front.points, front.full)}
-    if part.is_first and finished(run, job) is None:
-        prepare(run, job)
+    if part.is_first and finished(job, run.recipe.retrain) is None:
+        prepare(job, run.recipe.retrain, front.full.path)
     recipe = run.recipe.dump()
     trackers = {
         path.id: tracking.start(
@@ -91,7 +93,7 @@ def retrain_tracked(
             config={"mode": job.mode, "path_id": path.id, "decisions": plain_decisions(path)}
             | recipe,
         )
-        for name, path in job.tracked(run).items()
+        for name, path in job.tracked(front.full.path).items()
     }
 
     def track(epoch: Epoch) -> None:
@@ -106,7 +108,7 @@ def retrain_tracked(
         if on_epoch:
             on_epoch(epoch)
 
-    before_this = Progress.load(job.folder(run)) if part.is_first else None
+    before_this = Progress.load(job.folder) if part.is_first else None
     for epoch in before_this.epochs if before_this else ():
         track(epoch)  # what an attempt that was killed may not have handed over; known ones pass
     results = retrain(run, job, on_epoch=listen, part=part)

@@ -1,0 +1,217 @@
+"""What a recipe describes, built."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretopath.cost import CostModel, CostTable
+from paretopath.cost import create as create_cost_model
+from paretopath.cost.table_file import load_table, save_table
+from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.elastic.registry import create_space
+from paretopath.errors import InvalidPathError, InvalidValueError, RecipeError
+from paretopath.evaluation.predictor import AccuracyPredictor, PredictableSpace, PredictorEvaluator
+from paretopath.paths import ExecutionPath, match_values
+from paretopath.recipe import Accuracy, Recipe, parse_budget
+from paretopath.run.run import Run
+from paretopath.run.scoring import Scoring
+from paretopath.tasks.registry import create_task, open_data
+from paretopath.tasks.task import Task
+from paretopath.weights.files import load_into
+from paretopath.weights.known import fetch_file
+
+if TYPE_CHECKING:
+    from paretopath.data import DataSplits
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a job works with. It takes them apart and passes on what each function needs.
+
+    Attributes:
+        space: that is searched.
+        table: the costs of its paths.
+        budgets: upper bounds by cost, absolute: what the recipe's budgets mean for this space and
+            hardware.
+        named_paths: those that the recipe names for the search.
+        task: with the losses of retraining.
+        predictor: what predicts accuracies in place of images; None if they are measured.
+        scoring: how accuracies are measured; None if the recipe has no images.
+    """
+
+    space: ElasticSpace
+    table: CostTable
+    budgets: Mapping[str, float]
+    named_paths: tuple[ExecutionPath, ...]
+    task: Task
+    predictor: PredictorEvaluator | None
+    scoring: Scoring | None
+
+    @property
+    def images(self) -> Scoring:
+        """The scoring of a recipe that has images; RecipeError if it has none."""
+        if self.scoring is None:
+            raise RecipeError("this needs images, but the recipe has no section data")
+        return self.scoring
+
+
+def assemble(run: Run) -> Parts:
+    """Builds all that a run's recipe describes but its model.
+
+    Raises:
+        ParetopathError: something that the recipe names does not exist, or does not fit the rest.
+    """
+    recipe = run.recipe
+    space = build_space(recipe)
+    table = build_table(run, space)
+    task = create_task(recipe.task, training=recipe.retrain)
+    scoring = None
+    if recipe.data is not None:
+        scoring = Scoring.of(recipe, space, open_images(recipe, space), task, run.device)
+    predicts = recipe.accuracy.source == "predictor"
+    return Parts(
+        space=space,
+        table=table,
+        budgets=absolute_budgets(recipe, table),
+        named_paths=named_paths(recipe, space),
+        task=task,
+        predictor=load_predictor(recipe.accuracy, space) if predicts else None,
+        scoring=scoring,
+    )
+
+
+def build_space(recipe: Recipe) -> ElasticSpace:
+    """The space that a recipe searches."""
+    section = recipe.space
+    space = create_space(section.name, **section.options)
+    return space.restricted(match_values(space, section.restrict)) if section.restrict else space
+
+
+def build_table(run: Run, space: ElasticSpace) -> CostTable:
+    """The costs of a run's paths, with those that its directory keeps."""
+    hardware = run.recipe.hardware
+    cost_model: CostModel
+    if hardware.model == "device":
+        options = {"device": str(run.device)} | hardware.device_options
+        cost_model = create_cost_model("device", **options)
+    else:
+        cost_model = create_cost_model(
+            hardware.model,
+            preset=hardware.preset,
+            hardware=hardware.hardware,
+            mapping=hardware.mapping,
+        )
+    table = CostTable(space, cost_model)
+    load_table(table, run.costs_file)
+    return table
+
+
+def keep_table(table: CostTable, file: Path, *, sampled: int = 0) -> None:
+    """Keeps what is priced for other processes, and for a search that goes on.
+
+    Args:
+        table: the costs.
+        file: :attr:`RunDirectory.costs_file`.
+        sampled: so many random paths are priced first.
+    """
+    if sampled:
+        table.encoded(table.space.sample_encoded(np.random.default_rng(0), sampled))
+    save_table(table, file)
+
+
+def open_images(recipe: Recipe, space: ElasticSpace) -> "DataSplits":
+    """The images of a recipe; RecipeError if it has none."""
+    return open_data(
+        recipe.data_for("this"),
+        recipe.task,
+        input_shape=space.input_shape,
+        num_classes=getattr(space, "num_classes", None),
+    )
+
+
+def load_model(space: ElasticSpace, weights: Path, run: Run) -> ElasticModel:
+    """The elastic model of a space with the weights of a file, on the run's device."""
+    model = space.build()
+    load_into(model, weights)
+    return model.to(run.device)
+
+
+def load_predictor(accuracy: Accuracy, space: ElasticSpace) -> PredictorEvaluator:
+    """What predicts accuracies in place of data; downloaded once if the recipe gives a URL.
+
+    Raises:
+        InvalidValueError: the space has no features for a predictor.
+        CheckpointError: the file can't be had, or its checksum is not the recipe's.
+    """
+    if not isinstance(space, PredictableSpace):
+        raise InvalidValueError(
+            f"accuracy.source predictor needs a space that a predictor knows, "
+            f"but {type(space).__name__} is none"
+        )
+    assert accuracy.predictor is not None
+    file = fetch_file(accuracy.predictor, sha256=accuracy.sha256)
+    return PredictorEvaluator(space, AccuracyPredictor.load(file))
+
+
+def accuracy_source(recipe: Recipe) -> str:
+    """Where the accuracies of a search come from, for people."""
+    predictor = recipe.accuracy.predictor
+    if predictor is None:
+        return "measured on validation"
+    return f"predicted by {predictor.rsplit('/', 1)[-1]}, not measured"
+
+
+def named_paths(recipe: Recipe, space: ElasticSpace) -> tuple[ExecutionPath, ...]:
+    """The paths that a recipe names for the search.
+
+    Raises:
+        InvalidPathError: a file that can't be read, or no path of the space.
+    """
+    return tuple(
+        read_path(space, path) if isinstance(path, str) else space.canonical(path)
+        for path in recipe.search.paths
+    )
+
+
+def absolute_budgets(recipe: Recipe, table: CostTable) -> dict[str, float]:
+    """Upper bounds by cost: what a recipe's budgets mean for this space and hardware."""
+    search = recipe.search
+    full = table([table.space.full]).row(0)
+    budgets = {}
+    if search.energy_budget is not None:
+        budgets["energy_mj"] = parse_budget(search.energy_budget, "mJ", full["energy_mj"])
+    if search.latency_budget is not None:
+        budgets["latency_ms"] = parse_budget(search.latency_budget, "ms", full["latency_ms"])
+    return budgets
+
+
+def read_path(space: ElasticSpace, text: str) -> ExecutionPath:
+    """A path as the command line names it.
+
+    Args:
+        space: whose.
+        text: ``full``, ``smallest``, or a JSON file: an object of decisions, a point of a front, or
+            a published configuration that the family knows.
+
+    Raises:
+        InvalidPathError: no such file, not JSON, or decisions that the space does not have.
+    """
+    if text in ("full", "smallest"):
+        path: ExecutionPath = getattr(space, text)
+        return path
+    try:
+        content = json.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidPathError(
+            f"a path must be full, smallest or a JSON file of decisions, "
+            f"but {text!r} can't be read: {error}"
+        ) from error
+    if isinstance(content, dict):
+        content = content.get("path", content)
+    if not isinstance(content, dict):
+        raise InvalidPathError(f"{text} must hold an object of decisions, but got {content!r:.60}")
+    return space.parse(content)
