@@ -13,7 +13,6 @@ from paretopath.elastic import (
     Choice,
     ElasticModel,
     ElasticSpace,
-    Reader,
     State,
     Unit,
 )
@@ -175,17 +174,7 @@ class MemberUnit(Unit):
         return self.inner.extract(self._own(choice))
 
     def channel_groups(self) -> list[ChannelGroup]:
-        return [self._outside(group) for group in self.inner.channel_groups()]
-
-    def permute(self, group: ChannelGroup, order: Tensor) -> None:
-        groups = self.inner.channel_groups()
-        own = next(inner for inner in groups if self._outside(inner) == group)
-        self.inner.permute(own, order)
-
-    def _outside(self, group: ChannelGroup) -> ChannelGroup:
-        """A group whose readers are named from this unit."""
-        readers = tuple(Reader(f"inner.{r.layer}", r.segment) for r in group.readers)
-        return ChannelGroup(group.layer, group.shape, group.axis, readers)
+        return [group.inside("inner") for group in self.inner.channel_groups()]
 
 
 def _member(name: str, entry: Any) -> ElasticSpace:

@@ -9,7 +9,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
@@ -36,10 +35,8 @@ from search_spaces.segformer_decoder import FORMS, GATHERED, Decoder
 from search_spaces.widths import (
     channels,
     decoder_forms,
-    expanded,
     fractions,
     head_counts,
-    permute_pair,
     skippable_blocks,
 )
 
@@ -335,30 +332,13 @@ class Block(Unit):
 
     def channel_groups(self) -> list[ChannelGroup]:
         attention, mlp = self.layer.attention, self.layer.mlp
-        groups = [
-            ChannelGroup(
-                "layer.mlp.fc1", shape=(mlp.fc1.out_features,), readers=(Reader("layer.mlp.fc2"),)
-            )
-        ]
+        filters = ("layer.mlp.fc1", "layer.mlp.dwconv.dwconv")
+        groups = [ChannelGroup(mlp.fc1.out_features, filters, (Reader("layer.mlp.fc2"),))]
         if f"{self.name}.heads" in self.decisions:
-            shape = (attention.num_attention_heads, attention.head_dim)
-            groups.append(
-                ChannelGroup(
-                    "layer.attention.v_proj", shape, readers=(Reader("layer.attention.o_proj"),)
-                )
-            )
+            makers = tuple(f"layer.attention.{part}" for part in ("q_proj", "k_proj", "v_proj"))
+            readers = (Reader("layer.attention.o_proj"),)
+            groups.append(ChannelGroup(attention.num_attention_heads, makers, readers))
         return groups
-
-    @torch.no_grad()
-    def permute(self, group: ChannelGroup, order: Tensor) -> None:
-        attention, mlp = self.layer.attention, self.layer.mlp
-        if group.layer == "layer.mlp.fc1":
-            permute_pair([mlp.fc1, mlp.dwconv.dwconv], mlp.fc2, order)
-        else:
-            rows = expanded(order, attention.head_dim)
-            permute_pair(
-                [attention.q_proj, attention.k_proj, attention.v_proj], attention.o_proj, rows
-            )
 
 
 class PlainBlock(nn.Module):

@@ -34,7 +34,7 @@ from paretopath.elastic import (
 )
 from paretopath.elastic.compensation import Derived
 from paretopath.elastic.layers import absorb_bias
-from search_spaces.widths import channels, permute_pair
+from search_spaces.widths import channels
 
 MERGED, GATHERED, AS_PUBLISHED = FORMS = ("merged", "gathered", "as_published")
 
@@ -189,28 +189,15 @@ class Decoder(Unit):
     def channel_groups(self) -> list[ChannelGroup]:
         groups = [
             ChannelGroup(
-                f"linear_projections.{i}.proj",
-                shape=(self.branch_width,),
-                readers=(Reader("head.linear_fuse", self.branches - 1 - i),),
+                self.branch_width,
+                (f"head.linear_projections.{i}.proj",),
+                (Reader("head.linear_fuse", self.branches - 1 - i),),
             )
             for i in range(self.branches)
         ]
         width = self.head.linear_fuse.out_channels
-        return [
-            *groups,
-            ChannelGroup("linear_fuse", shape=(width,), readers=(Reader("head.classifier"),)),
-        ]
-
-    @torch.no_grad()
-    def permute(self, group: ChannelGroup, order: Tensor) -> None:
-        head = self.head
-        if group.layer == "linear_fuse":
-            permute_pair([head.linear_fuse, head.batch_norm], head.classifier, order)
-        else:
-            segment = group.readers[0].segment
-            branch = head.linear_projections[self.branches - 1 - segment]
-            start = segment * self.branch_width
-            permute_pair([branch.proj], head.linear_fuse, order, start=start)
+        makers = ("head.linear_fuse", "head.batch_norm")
+        return [*groups, ChannelGroup(width, makers, (Reader("head.classifier"),))]
 
 
 class MergedDecoder(nn.Module):

@@ -10,7 +10,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import SwinConfig, UperNetConfig, UperNetForSemanticSegmentation
@@ -38,10 +37,8 @@ from search_spaces.upernet_decoder import Decoder
 from search_spaces.widths import (
     channels,
     decoder_forms,
-    expanded,
     fractions,
     head_counts,
-    permute_pair,
     skippable_blocks,
 )
 
@@ -345,25 +342,14 @@ class Block(Unit):
 
     def channel_groups(self) -> list[ChannelGroup]:
         attention, mlp = self.layer.attention, self.layer.mlp
-        hidden = (mlp.fc1.out_features,)
-        groups = [ChannelGroup("layer.mlp.fc1", hidden, readers=(Reader("layer.mlp.fc2"),))]
+        readers: tuple[Reader, ...] = (Reader("layer.mlp.fc2"),)
+        groups = [ChannelGroup(mlp.fc1.out_features, ("layer.mlp.fc1",), readers)]
         if f"{self.name}.heads" in self.decisions:
-            shape = (attention.num_attention_heads, attention.head_dim)
+            makers = tuple(f"layer.attention.{part}" for part in ("q_proj", "k_proj", "v_proj"))
             readers = (Reader("layer.attention.o_proj"),)
-            groups.append(ChannelGroup("layer.attention.v_proj", shape, readers=readers))
+            bias = ("layer.attention.relative_position_bias.relative_position_bias_table",)
+            groups.append(ChannelGroup(attention.num_attention_heads, makers, readers, bias))
         return groups
-
-    @torch.no_grad()
-    def permute(self, group: ChannelGroup, order: Tensor) -> None:
-        attention, mlp = self.layer.attention, self.layer.mlp
-        if group.layer == "layer.mlp.fc1":
-            permute_pair([mlp.fc1], mlp.fc2, order)
-            return
-        rows = expanded(order, attention.head_dim)
-        projections = [attention.q_proj, attention.k_proj, attention.v_proj]
-        permute_pair(projections, attention.o_proj, rows)
-        table = attention.relative_position_bias.relative_position_bias_table
-        table.copy_(table[:, order])
 
 
 class PlainBlock(nn.Module):

@@ -13,7 +13,6 @@ separable, so taps of a row are summed up before the rows are upsampled.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +29,7 @@ from paretopath.elastic import (
     Unit,
 )
 from paretopath.elastic.layers import absorb_bias
-from search_spaces.widths import channels, permute_pair
+from search_spaces.widths import channels
 
 
 @dataclass(frozen=True)
@@ -151,40 +150,21 @@ class Decoder(Unit):
         return PlainDecoder(plain, self.patch_size)
 
     def channel_groups(self) -> list[ChannelGroup]:
-        shape, last = (self.full,), self.levels
-        groups = [
-            ChannelGroup(
-                f"head.psp_modules.{i}.1.conv",
-                shape,
-                readers=(Reader("head.bottleneck.conv", i + 1),),
-            )
-            for i in range(self.scales)
+        pools = [f"head.psp_modules.{i}.1" for i in range(self.scales)]
+        fpn = [f"head.fpn_convs.{i}" for i in range(self.levels)]
+        laterals = [f"head.lateral_convs.{i}" for i in range(self.levels)]
+        last = Reader("head.fpn_bottleneck.conv", self.levels)
+        return [
+            *(self._group([m], Reader("head.bottleneck.conv", i + 1)) for i, m in enumerate(pools)),
+            # lateral maps and the pyramid's output are summed up: their channels go together
+            self._group(["head.bottleneck", *laterals], *(Reader(f"{m}.conv") for m in fpn), last),
+            *(self._group([m], Reader("head.fpn_bottleneck.conv", i)) for i, m in enumerate(fpn)),
+            self._group(["head.fpn_bottleneck"], Reader("head.classifier")),
         ]
-        fpn = [Reader(f"head.fpn_convs.{i}.conv") for i in range(self.levels)]
-        summed = (*fpn, Reader("head.fpn_bottleneck.conv", last))
-        groups.append(ChannelGroup("head.bottleneck.conv", shape, readers=summed))
-        groups += [
-            ChannelGroup(
-                f"head.fpn_convs.{i}.conv", shape, readers=(Reader("head.fpn_bottleneck.conv", i),)
-            )
-            for i in range(self.levels)
-        ]
-        readers = (Reader("head.classifier"),)
-        return [*groups, ChannelGroup("head.fpn_bottleneck.conv", shape, readers=readers)]
 
-    @torch.no_grad()
-    def permute(self, group: ChannelGroup, order: Tensor) -> None:
-        makers: list[Any] = [self.get_submodule(group.layer.removesuffix(".conv"))]
-        if group.layer == "head.bottleneck.conv":
-            makers += list(self.head.lateral_convs)
-        producers: list[nn.Module] = [
-            part for maker in makers for part in (maker.conv, maker.batch_norm)
-        ]
-        for i, reader in enumerate(group.readers):
-            layer = self.get_submodule(reader.layer)
-            assert isinstance(layer, ElasticConv2d)
-            start = sum((layer.segments or ())[: reader.segment])
-            permute_pair(producers if i == 0 else [], layer, order, start=start)
+    def _group(self, modules: Sequence[str], *readers: Reader) -> ChannelGroup:
+        makers = [f"{module}.{part}" for module in modules for part in ("conv", "batch_norm")]
+        return ChannelGroup(self.full, tuple(makers), readers)
 
 
 class PlainDecoder(nn.Module):

@@ -248,33 +248,11 @@ class VitBlock(Unit):
 
     def channel_groups(self) -> list[ChannelGroup]:
         hidden = self.block.mlp.fc1.out_features
+        heads, mlp = (Reader("block.attn.proj"),), (Reader("block.mlp.fc2"),)
         return [
-            ChannelGroup(
-                "attn.qkv",
-                shape=(3, self.num_heads, self.head_dim),
-                axis=1,
-                readers=(Reader("block.attn.proj"),),
-            ),
-            ChannelGroup("mlp.fc1", shape=(hidden,), readers=(Reader("block.mlp.fc2"),)),
+            ChannelGroup(self.num_heads, ("block.attn.qkv",), heads),
+            ChannelGroup(hidden, ("block.mlp.fc1",), mlp),
         ]
-
-    @torch.no_grad()
-    def permute(self, group: ChannelGroup, order: Tensor) -> None:
-        if group.layer == "mlp.fc1":
-            into, out_of, inner = self.block.mlp.fc1, self.block.mlp.fc2, (1, 1)
-        else:
-            into, out_of = self.block.attn.qkv, self.block.attn.proj
-            inner = (3 * self.head_dim, self.head_dim)
-        rows, columns = (_expanded(order, width) for width in inner)
-        into.weight.copy_(into.weight[rows])
-        if into.bias is not None:
-            into.bias.copy_(into.bias[rows])
-        out_of.weight.copy_(out_of.weight[:, columns])
-
-
-def _expanded(order: Tensor, width: int) -> Tensor:
-    """Indices of channels whose blocks of ``width`` are put in ``order``."""
-    return (order[:, None] * width + torch.arange(width, device=order.device)).flatten()
 
 
 def _reorder_rows(linear: nn.Linear, shape: tuple[int, int, int]) -> nn.Linear:

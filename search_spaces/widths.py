@@ -1,10 +1,7 @@
-"""Widths, as families share them: shares into channels and heads, channels into order."""
+"""Widths, as families share them: shares into channels and heads."""
 
 import math
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor, nn
 
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Value
@@ -32,37 +29,6 @@ def channels(full: int, ratio: Value) -> int:
 def head_counts(heads: int, ratios: Sequence[float]) -> tuple[int, ...]:
     """The numbers of attention heads that shares keep, rounded up, ascending and distinct."""
     return tuple(sorted({math.ceil(heads * ratio) for ratio in ratios}))
-
-
-def expanded(order: Tensor, width: int) -> Tensor:
-    """Indices of channels whose blocks of ``width`` are put in ``order``."""
-    return (order[:, None] * width + torch.arange(width, device=order.device)).flatten()
-
-
-@torch.no_grad()
-def permute_pair(
-    producers: Sequence[nn.Module],
-    consumer: nn.Linear | nn.Conv2d,
-    order: Tensor,
-    *,
-    start: int = 0,
-) -> None:
-    """Reorders channels in place between the layers that make them and the one that reads them.
-
-    Args:
-        producers: layers whose output channels (first dimension of each parameter and buffer) are
-            reordered: linear, convolution, or batch normalisation.
-        consumer: the layer whose inputs, from ``start`` on, are these channels.
-        order: (n,) old index of each new place.
-        start: where the channels begin in the consumer's input.
-    """
-    for producer in producers:
-        tensors = [*producer.parameters(recurse=False), *producer.buffers(recurse=False)]
-        for tensor in tensors:
-            if tensor.ndim:  # not a batch normalisation's count of batches
-                tensor.copy_(tensor[order])
-    span = slice(start, start + len(order))
-    consumer.weight[:, span] = consumer.weight[:, span][:, order]
 
 
 def skippable_blocks(blocks: Sequence[str] | str, every: Sequence[str]) -> frozenset[str]:

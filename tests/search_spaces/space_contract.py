@@ -12,6 +12,7 @@ from paretopath.cost.model import Costs, LayerCostModel
 from paretopath.cost.table import CostTable
 from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.batch_norm import batch_norms
+from paretopath.elastic.channels import permute
 from paretopath.elastic.exits import exit_paths, exits_on_the_way
 from paretopath.elastic.own import PathTensors
 from paretopath.evaluation.batch_norm import recalibrate
@@ -226,7 +227,7 @@ class SpaceContract:
         before = shuffled(images)
         for unit in shuffled.chain:
             for group in unit.channel_groups():
-                unit.permute(group, torch.randperm(group.shape[group.axis]))
+                permute(unit, group, torch.randperm(group.entries))
         torch.testing.assert_close(shuffled(images), before, rtol=1e-4, atol=1e-5)
         smallest = [m.extract(space.smallest)(images) for m in (model, shuffled)]
         assert not torch.allclose(*smallest)

@@ -1,35 +1,35 @@
-"""Channels and heads sorted once by importance, the model's function unchanged: the first k are the
-best k.
+"""Reorders channels so that the most important come first: of a layer's channels the first k are
+then the best k.
 
-How much each weight matters comes from its size or from the loss's gradient; torch-pruning's groups
-(Fang et al., "DepGraph", CVPR 2023) say which weights stand and fall with a channel.
+How much each weight matters comes from its size or from the loss's gradient; a unit's groups say
+which weights stand and fall with a channel (as in Fang et al., "DepGraph", CVPR 2023).
 """
 
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 
-from paretopath.elastic import ChannelGroup, ElasticModel, ElasticSpace, State, Unit
+from paretopath.elastic import ChannelGroup, ElasticModel, Unit
+from paretopath.elastic.channels import columns, permute, reading
 from paretopath.errors import InvalidValueError
 
 
 def sort_by_magnitude(model: ElasticModel) -> None:
     """Reorders, in place, every group of channels that a decision narrows, most important first.
 
-    Importance is the group magnitude: the 2-norm over all layers that a channel couples (Fang et
-    al., eq. 6), summed over the channels that stand and fall together.
+    Importance is the group magnitude: the squared 2-norm over the layers that a channel couples
+    (Fang et al., eq. 6), summed over the channels that stand and fall together.
 
     Args:
-        model: on its full path; its outputs stay as they are.
+        model: its full path's outputs stay as they are.
     """
-    magnitude = tp.importance.GroupMagnitudeImportance(normalizer=None)
-    _, coupled = _coupled_channels(model)
-    _sort(coupled, [channels.scores(magnitude) for channels in coupled])
+    for unit, group in _groups(model):
+        parts = _coupled(unit, group, with_norms=True)
+        squares = {part.weight: part.weight.detach().square() for part in parts}
+        _sort(unit, group, _scores(group, parts, squares))
 
 
 def sort_by_taylor(
@@ -45,80 +45,101 @@ def sort_by_taylor(
     the gradient over all of them vanishes where training has converged.
 
     Args:
-        model: on its full path; its outputs stay as they are.
+        model: in evaluation mode while this runs; its full path's outputs stay as they are.
         batches: (images (B, C, Y, X), targets), on any device.
         loss: of the full path's output and targets, a scalar.
 
     Raises:
         InvalidValueError: no images.
     """
-    taylor = tp.importance.GroupTaylorImportance(normalizer=None, multivariable=True)
-    static, coupled = _coupled_channels(model)
-    if not coupled:
+    groups = [(unit, group, _coupled(unit, group)) for unit, group in _groups(model)]
+    if not groups:
         return
-    device = next(static.parameters()).device
+    weights = list(dict.fromkeys(part.weight for _, _, parts in groups for part in parts))
     totals: list[Tensor] | None = None
-    with torch.enable_grad():
-        for images, targets in batches:
-            static.zero_grad()
-            loss(static(images.to(device)), _moved(targets, device)).backward()
-            found = [channels.scores(taylor) for channels in coupled]
-            totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else found
+    for products in _products(model, weights, batches, loss):
+        found = [_scores(group, parts, products) for _, group, parts in groups]
+        totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else found
     if totals is None:
         raise InvalidValueError("Taylor importance needs at least one batch, but got none")
-    _sort(coupled, totals)
+    for (unit, group, _), scores in zip(groups, totals, strict=True):
+        _sort(unit, group, scores)
+
+
+def _products(
+    model: ElasticModel,
+    weights: Sequence[nn.Parameter],
+    batches: Iterable[tuple[Tensor, Any]],
+    loss: Callable[[Any, Any], Tensor],
+) -> Iterator[dict[nn.Parameter, Tensor]]:
+    """For each batch, each weight times its gradient on the full path; no gradient stays."""
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    training, device = model.training, weights[0].device
+    model.eval()
+    for weight in frozen:
+        weight.requires_grad_(True)
+    try:
+        for images, targets in batches:
+            with torch.enable_grad(), model.active(model.space.full):
+                lost = loss(model(images.to(device)), _moved(targets, device))
+                gradients = torch.autograd.grad(lost, weights)
+            yield {w: w.detach() * g for w, g in zip(weights, gradients, strict=True)}
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
+        model.train(training)
 
 
 @dataclass(frozen=True)
-class _Coupled:
-    """A group of channels and the parameters, of a plain copy, that stand and fall with each."""
+class _Part:
+    """A weight that a group of channels couples.
 
-    unit: Unit
-    group: ChannelGroup
-    parameters: Any  # of torch-pruning, in the order of the group's channels
+    Attributes:
+        weight: (outputs, inputs, …), or (channels,) of a normalisation.
+        columns: the inputs that are the group's channels; None where they are its outputs.
+    """
 
-    def scores(self, importance: Callable[[Any], Tensor]) -> Tensor:
-        """(shape[axis],) the importance of each entry of the group's axis."""
-        shape, axis = self.group.shape, self.group.axis
-        others = [other for other in range(len(shape)) if other != axis]
-        scores = importance(self.parameters).reshape(shape)
-        return scores.sum(others) if others else scores
+    weight: nn.Parameter
+    columns: Tensor | None
 
-
-def _coupled_channels(model: ElasticModel) -> tuple[nn.Module, list[_Coupled]]:
-    """A plain copy of the full path, and all groups with what they couple in it."""
-    assert isinstance(model.space, ElasticSpace)
-    static, coupled = nn.Sequential(), []
-    device = next(model.parameters()).device
-    state: State = torch.zeros(1, *model.space.input_shape, device=device)
-    for step in model.steps(model.space.full):
-        plain = step.extract().eval()
-        groups = step.unit.channel_groups()
-        if groups:
-            graph = _dependencies(plain, state)
-            coupled += [_Coupled(step.unit, g, _parameters(graph, plain, g)) for g in groups]
-        with torch.no_grad():
-            state = plain(state)
-        static.append(plain)
-    return static, coupled
+    def by_channel(self, values: Tensor) -> Tensor:
+        """(channels, n) values shaped as the weight, by the channel that they belong to."""
+        rows = values if self.columns is None else values[:, self.columns].transpose(0, 1)
+        return rows.reshape(len(rows), -1)
 
 
-def _dependencies(module: nn.Module, state: State) -> tp.DependencyGraph:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # parameters outside layers: none is pruned here
-        return tp.DependencyGraph().build_dependency(module, state)
+def _groups(model: ElasticModel) -> list[tuple[Unit, ChannelGroup]]:
+    """The groups of all units that the full path runs."""
+    units = [step.unit for step in model.steps(model.space.full)]
+    return [(unit, group) for unit in units for group in unit.channel_groups()]
 
 
-def _parameters(graph: tp.DependencyGraph, module: nn.Module, group: ChannelGroup) -> Any:
-    layer = module.get_submodule(group.layer)
-    prune = graph.get_pruner_of_module(layer).prune_out_channels
-    return graph.get_pruning_group(layer, prune, list(range(graph.get_out_channels(layer))))
+def _coupled(unit: Unit, group: ChannelGroup, *, with_norms: bool = False) -> list[_Part]:
+    """The weights that stand and fall with each channel, as torch-pruning 1.6 counts them: no
+    depthwise filters, no biases, and the scales of normalisations in a magnitude alone.
+    """
+    parts = []
+    for name in group.makers:
+        layer = unit.get_submodule(name)
+        is_depthwise = isinstance(layer, nn.Conv2d) and layer.groups > 1
+        if with_norms if isinstance(layer, nn.BatchNorm2d) else not is_depthwise:
+            parts.append(_Part(layer.get_parameter("weight"), None))
+    for reader in group.readers:
+        weight = reading(unit, reader).get_parameter("weight")
+        parts.append(_Part(weight, columns(unit, group, reader).flatten().to(weight.device)))
+    return parts
 
 
-def _sort(coupled: list[_Coupled], scores: list[Tensor]) -> None:
-    for channels, own in zip(coupled, scores, strict=True):
-        order = torch.argsort(own, descending=True, stable=True)
-        channels.unit.permute(channels.group, order)
+def _scores(
+    group: ChannelGroup, parts: Sequence[_Part], values: Mapping[nn.Parameter, Tensor]
+) -> Tensor:
+    """(entries,) |sum| of the values of each channel, over an entry's channels, mean over parts."""
+    alone = [part.by_channel(values[part.weight]).sum(1).abs() for part in parts]
+    return torch.stack([each.reshape(group.entries, -1).sum(1) for each in alone]).mean(0)
+
+
+def _sort(unit: Unit, group: ChannelGroup, scores: Tensor) -> None:
+    permute(unit, group, torch.argsort(scores, descending=True, stable=True))
 
 
 def _moved(targets: Any, device: torch.device) -> Any:

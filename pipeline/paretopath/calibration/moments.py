@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from paretopath.calibration.elimination import Problem, eliminate
 from paretopath.elastic import (
-    ChannelGroup,
     ElasticConv2d,
     ElasticLayer,
     ElasticLinear,
     ElasticModel,
 )
 from paretopath.elastic import Unit as ElasticUnit
+from paretopath.elastic.channels import columns, permute, reading, segments
 from paretopath.elastic.compensation import RIDGE, Compensation, compensate
 from paretopath.errors import InvalidValueError
 from paretopath.paths import Value
@@ -98,7 +98,7 @@ def calibrate(
                 Compensation(
                     found.mean.to(weight),
                     found.covariance.to(weight),
-                    segments=_segments(layers[name]),
+                    segments=segments(layers[name]),
                     ridge=ridge,
                 ),
             )
@@ -195,7 +195,7 @@ def _rows(x: Tensor, layer: nn.Module, positions: int, generator: torch.Generato
     """Sampled positions of an input as rows (n, K); None where it is narrower than the layer's."""
     if isinstance(layer, ElasticConv2d):
         x = x.movedim(1, -1)
-    full = sum(_segments(layer)) if isinstance(layer, ElasticLinear | ElasticConv2d) else 0
+    full = sum(segments(layer)) if isinstance(layer, ElasticLinear | ElasticConv2d) else 0
     if x.shape[-1] != full:
         return None
     x = x.reshape(len(x), -1, full)  # (B, positions, K)
@@ -210,16 +210,8 @@ def _readers(unit: ElasticUnit) -> dict[str, ElasticLayer]:
     readers: dict[str, ElasticLayer] = {}
     for group in unit.channel_groups():
         for reader in group.readers:
-            layer = unit.get_submodule(reader.layer)
-            assert isinstance(layer, ElasticLinear | ElasticConv2d)
-            readers[reader.layer] = layer
+            readers[reader.layer] = reading(unit, reader)
     return readers
-
-
-def _segments(layer: ElasticLayer) -> tuple[int, ...]:
-    if isinstance(layer, ElasticConv2d):
-        return layer.segments or (layer.in_channels,)
-    return (layer.in_features,)
 
 
 def _reorder(unit: ElasticUnit, moments: Mapping[str, Moments], ridge: float) -> dict[str, Moments]:
@@ -230,29 +222,17 @@ def _reorder(unit: ElasticUnit, moments: Mapping[str, Moments], ridge: float) ->
         for group in unit.channel_groups()
         if group.readers and all(reader.layer in moments for reader in group.readers)
     ]
-    columns = [
-        {
-            reader.layer: _columns(group, reader.segment, layers[reader.layer])
-            for reader in group.readers
-        }
-        for group in groups
+    read = [
+        {reader.layer: columns(unit, group, reader) for reader in group.readers} for group in groups
     ]
     problems = {
         name: Problem(layers[name].weight.detach(), found.covariance, ridge)
         for name, found in moments.items()
     }
-    orders = eliminate(problems, columns)
+    orders = eliminate(problems, read)
     moved = {name: torch.arange(len(found.mean)) for name, found in moments.items()}
-    for group, own, order in zip(groups, columns, orders, strict=True):
-        unit.permute(group, order.to(layers[group.readers[0].layer].weight.device))
-        for name, blocks in own.items():
+    for group, blocks_read, order in zip(groups, read, orders, strict=True):
+        permute(unit, group, order)
+        for name, blocks in blocks_read.items():
             moved[name][blocks.flatten()] = blocks[order].flatten()
     return {name: found.reordered(moved[name]) for name, found in moments.items()}
-
-
-def _columns(group: ChannelGroup, segment: int, layer: ElasticLayer) -> Tensor:
-    """(entries, width) the reader's input columns of each entry of the group's axis."""
-    segments = _segments(layer)
-    start = sum(segments[:segment])
-    span = torch.arange(start, start + segments[segment])
-    return span.reshape(group.shape[group.axis], -1)

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from paretopath.elastic.channels import ChannelGroup, Reader
 from paretopath.elastic.layers import (
     ElasticBatchNorm2d,
     ElasticConv2d,
@@ -43,37 +44,6 @@ __all__ = [
 
 State = Any  # a tensor, or a pytree of tensors, each with the batch as its first dimension
 Choice = Mapping[str, Value]
-
-
-@dataclass(frozen=True)
-class Reader:
-    """An elastic layer that reads a group of channels.
-
-    Attributes:
-        layer: its name inside the (elastic) unit.
-        segment: which part of its concatenated input the channels are.
-    """
-
-    layer: str
-    segment: int = 0
-
-
-@dataclass(frozen=True)
-class ChannelGroup:
-    """Channels of a unit that can be reordered together without changing its function.
-
-    Attributes:
-        layer: the layer whose output channels head the group, by its name inside the extracted
-            unit.
-        shape: the output channels' structure: (hidden,), or (3, heads, head_dim) for a fused qkv.
-        axis: which axis of ``shape`` is reordered; the others stay together.
-        readers: the elastic layers that read the channels, whose weights can be re-solved.
-    """
-
-    layer: str
-    shape: tuple[int, ...]
-    axis: int = 0
-    readers: tuple[Reader, ...] = ()
 
 
 class Unit(nn.Module, ABC):
@@ -110,19 +80,8 @@ class Unit(nn.Module, ABC):
         """A plain module that maps a state as :meth:`forward` does here; weights are copied."""
 
     def channel_groups(self) -> list[ChannelGroup]:
-        """The groups of channels that decisions narrow, to be sorted by importance."""
+        """The groups of channels that decisions narrow, to be put in order of importance."""
         return []
-
-    def permute(self, group: ChannelGroup, order: Tensor) -> None:
-        """Reorders a group's channels in place, the unit's function unchanged.
-
-        Args:
-            group: one of :meth:`channel_groups`.
-            order: (shape[axis],) old index of each new place, integer.
-        """
-        raise NotImplementedError(
-            f"{type(self).__name__} names channel groups but can't permute them"
-        )
 
 
 @dataclass(frozen=True)

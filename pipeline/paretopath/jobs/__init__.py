@@ -1,8 +1,7 @@
 """The jobs of a run: base weights, search, retraining, evaluation. Each resumes where it was
 interrupted.
 
-Lightning and torch-pruning are imported by the functions that need them: they take seconds, and
-most commands don't.
+Lightning is imported by the functions that need it: it takes seconds, and most commands don't.
 """
 
 from paretopath.jobs.browsing import track_outcome, track_sensitivity

@@ -15,7 +15,6 @@ LIBRARIES = (
     "transformers",
     "optuna",
     "pytorch-lightning",
-    "torch-pruning",
     "numpy",
 )
 

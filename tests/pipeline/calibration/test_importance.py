@@ -118,6 +118,30 @@ def test_taylor_scores_are_the_products_of_weights_and_gradients() -> None:
     torch.testing.assert_close(block.mlp.fc1.weight.detach(), before[expected.argsort().flip(0)])
 
 
+def test_channels_matter_by_what_goes_with_them_alone() -> None:
+    orders = []
+    for factor in (1.0, 30.0):
+        model = built(upernet())
+        branches = model.chain[-1].head.psp_modules
+        marked = branches.blocks[0].layers[1].conv.weight
+        with torch.no_grad():  # the other branch is beside it, and coupled to none of its channels
+            branches.blocks[1].layers[1].conv.weight[::2] *= factor
+        before = marked.detach().clone()
+        sort_by_magnitude(model)
+        orders.append([int((before == row).flatten(1).all(1).nonzero()) for row in marked.detach()])
+    assert orders[0] == orders[1] != sorted(orders[0])
+
+
+def test_frozen_weights_are_sorted_and_stay_frozen() -> None:
+    space = vit()
+    model, frozen = built(space), built(space).requires_grad_(False)
+    for each in (model, frozen):
+        sort_by_taylor(each, batches(space), loss)
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(frozen.state_dict()[name], tensor)
+
+
 def test_taylor_without_images_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="at least one batch"):
         sort_by_taylor(built(vit()), [], loss)
