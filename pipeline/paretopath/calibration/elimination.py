@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from paretopath.elastic.ridge import ridged
-
 PENDING = 64
 """Rows of updates that are gathered before they are applied together, as one matrix product."""
 
@@ -37,7 +35,8 @@ class Problem:
 
     def __init__(self, weight: Tensor, covariance: Tensor, ridge: float) -> None:
         w = weight.double().cpu().movedim(1, -1).reshape(-1, weight.shape[1])  # (outputs, K)
-        covariance = ridged(covariance, ridge)
+        covariance = covariance.double().clone()
+        covariance.diagonal().add_(ridge * covariance.diagonal().mean())
         self._gram = w.T @ w  # W^T W of the re-solved weights
         self._precision = torch.linalg.inv(covariance)
         variance = (covariance * self._gram).sum()
@@ -53,7 +52,7 @@ class Problem:
             return alone
         self._apply(self._pending)
         rows, columns = blocks[:, :, None], blocks[:, None, :]
-        solved = _solve(self._precision[rows, columns], self._gram[rows, columns])
+        solved = torch.linalg.solve(self._precision[rows, columns], self._gram[rows, columns])
         together: Tensor = self.scale * solved.diagonal(dim1=1, dim2=2).sum(1)
         return together
 
@@ -62,7 +61,7 @@ class Problem:
         if self._pending + len(block) > PENDING:
             self._apply(self._pending)
         p, g = self._rows(block)  # (width, K) each
-        m = _solve(p[:, block], p)
+        m = torch.linalg.solve(p[:, block], p)
         h = g - g[:, block] @ m
         if len(block) > PENDING:
             self._subtract(p, m, g, h)
@@ -90,12 +89,6 @@ class Problem:
         self._pending = 0
         self._precision_diagonal = self._precision.diagonal().clone()
         self._gram_diagonal = self._gram.diagonal().clone()
-
-
-def _solve(a: Tensor, b: Tensor) -> Tensor:
-    """``a^-1 b``; 0 where updates have rounded a block that nothing needs to a singular one."""
-    solved: Tensor = torch.linalg.solve_ex(a, b).result
-    return solved.nan_to_num(0.0, 0.0, 0.0)
 
 
 def eliminate(

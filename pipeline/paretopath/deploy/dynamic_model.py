@@ -1,16 +1,17 @@
-"""What a user deploys: one set of elastic weights that takes the best path its energy allows.
+"""What a user deploys: elastic weights that take the best path their energy allows.
 
 A budget picks the path before the images are seen; confidence picks the exit of each image while
 they run.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from paretopath.deploy.chooser import Chooser, Option
 from paretopath.deploy.exits import (
     EarlyExit,
     choose_threshold,
@@ -18,57 +19,96 @@ from paretopath.deploy.exits import (
     steps_with_exits,
     sweep,
 )
-from paretopath.elastic import ElasticModel
-from paretopath.elastic.own import PathTensors
+from paretopath.deploy.loading import load_deployable
+from paretopath.deploy.preprocessing import Preprocessing
+from paretopath.elastic import ElasticModel, Step
 from paretopath.errors import InvalidValueError
-from paretopath.front import CostName, Point, known_cost
+from paretopath.front import CostName, Point
 from paretopath.paths import ExecutionPath, Value
-from paretopath.run import Run, open_deployable
 from paretopath.tasks.task import Task
 
 
 class DynamicModel:
-    """Elastic weights, the front, and the policy that picks from it.
+    """Elastic weights, the paths of a front, and what picks among them.
 
     Args:
-        model: elastic weights, moved to where it shall run by the caller; put into evaluation mode.
-        points: the paths to pick from, with their costs and accuracies under these weights.
+        models: one for each set of weights, by its name, all of one space and on one device; put
+            into evaluation mode. What their paths have for themselves is in them.
+        options: the paths to pick from, each with its weights.
         task: says how sure the model is of an image.
-        statistics: of the paths that have their own; the others run with the model's.
+        preprocessing: makes and checks images.
+        cost: by which paths are ordered; the first that all know if None.
     """
 
     def __init__(
         self,
-        model: ElasticModel,
-        points: Sequence[Point],
+        models: Mapping[str, ElasticModel],
+        options: Iterable[Option],
         *,
         task: Task,
-        statistics: Iterable[PathTensors] = (),
+        preprocessing: Preprocessing,
+        cost: CostName | None = None,
     ) -> None:
-        if not points:
-            raise InvalidValueError("a dynamic model needs at least one path to pick from")
-        self.model = model.eval()
+        self.models = {name: model.eval() for name, model in models.items()}
         self.task = task
-        self.points = tuple(sorted(points, key=lambda point: known_cost(point, "energy_mj")))
-        self._paths = {p.id: model.space.canonical(p.path) for p in self.points}
-        device = next(model.parameters()).device
-        model.own = {found.path: found.to(device) for found in statistics}
+        self.preprocess = preprocessing
+        self._chooser = Chooser(options, cost=cost)
+        self._space = next(iter(self.models.values())).space
+        self._by_path = {self._space.canonical(o.point.path): o for o in self.options}
+        self._model = self._model_for(self._space.full)
+        self._early: dict[tuple[ExecutionPath, tuple[str, ...] | None], tuple[Step, ...]] = {}
 
     @classmethod
-    def load(cls, run_dir: Path | str, *, device: torch.device | str = "cpu") -> Self:
-        """The dynamic model of a run: retrained in shared mode if that was done, else as searched.
+    def load(
+        cls,
+        run_dir: Path | str,
+        *,
+        device: torch.device | str = "cpu",
+        weights: Collection[str] | None = None,
+    ) -> Self:
+        """The dynamic model of a run: each path with the best weights that exist for it.
+
+        Those that were searched and those that shared retraining left are both kept in memory
+        where some budget needs either; what is equal in both is kept once (see
+        :attr:`memory_bytes`).
+
+        Args:
+            run_dir: its directory: recipe, front, weights and statistics are read, nothing else.
+            device: where it shall run.
+            weights: ``searched`` or ``shared`` alone, to keep one set of weights; the best of both
+                if None.
 
         Raises:
             RunDirectoryError: the directory holds no front or no weights.
         """
-        found = open_deployable(Run.open(run_dir))
-        model = found.model.to(device)
-        return cls(model, found.points, task=found.task, statistics=found.statistics)
+        found = load_deployable(run_dir, device=device, weights=weights)
+        return cls(
+            found.models,
+            found.options,
+            task=found.task,
+            preprocessing=found.preprocessing,
+            cost=found.cost,
+        )
+
+    @property
+    def model(self) -> ElasticModel:
+        """The elastic model that ran last, its path active."""
+        return self._model
 
     @property
     def path(self) -> ExecutionPath:
         """The active path."""
         return self.model.path
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """The paths to pick from with their weights, by rising cost."""
+        return self._chooser.options
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The paths to pick from with everything measured about them, by rising cost."""
+        return tuple(option.point for option in self.options)
 
     @property
     def exits(self) -> list[str]:
@@ -77,47 +117,51 @@ class DynamicModel:
         """
         return [unit.name for unit in self.model.chain if unit.is_exit]
 
-    def choose(self, *, energy_mj: float | None = None, latency_ms: float | None = None) -> Point:
-        """The most accurate path whose cost for one image keeps to the budget; the cheaper one of
+    @property
+    def memory_bytes(self) -> int:
+        """What its weights take, those of all sets together."""
+        tensors = [
+            tensor
+            for model in self.models.values()
+            for tensor in (*model.parameters(), *model.buffers())
+        ]
+        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+        return sum(storages.values())
+
+    def choose(self, **budget: float | None) -> Point:
+        """The most accurate path whose costs for one image keep to a budget; the cheaper one of
         equals.
 
         Args:
-            energy_mj: millijoules an image, or None for no bound.
-            latency_ms: milliseconds an image, or None for no bound.
+            budget: upper bounds by the names of costs: ``energy_mj``, ``latency_ms``, ``macs`` and
+                the others that the front knows; None for no bound.
 
         Raises:
-            InvalidValueError: no path is that cheap.
+            InvalidValueError: no path is that cheap, or the front does not know the cost.
         """
-        budget: dict[CostName, float | None] = {"energy_mj": energy_mj, "latency_ms": latency_ms}
-        bounds = {name: bound for name, bound in budget.items() if bound is not None}
-        fitting = [
-            p for p in self.points if all(known_cost(p, n) <= bound for n, bound in bounds.items())
-        ]
-        if not fitting:
-            wanted = ", ".join(f"{name}={bound:g}" for name, bound in bounds.items())
-            least = ", ".join(
-                f"{name}={min(known_cost(p, name) for p in self.points):.4g}" for name in bounds
-            )
-            raise InvalidValueError(
-                f"no path keeps to {wanted}; the least that any needs is {least}"
-            )
-        return max(
-            fitting, key=lambda point: (point.best_accuracy, -known_cost(point, "energy_mj"))
-        )
+        return self._chooser(budget).point
 
     @torch.inference_mode()
-    def __call__(
-        self, images: Tensor, *, energy_mj: float | None = None, latency_ms: float | None = None
-    ) -> Any:
-        """The output of the best path that fits the budget, for images (B, C, Y, X).
+    def __call__(self, images: Tensor, **budget: float | None) -> Any:
+        """The output of the best path that fits a budget, for images (B, C, Y, X).
 
         Switching sets which views of the weights are used; nothing is copied.
+
+        Args:
+            images: as :attr:`preprocess` makes them.
+            budget: see :meth:`choose`.
+
+        Raises:
+            InvalidValueError: nothing fits, or images of another shape or type.
         """
-        point = self.choose(energy_mj=energy_mj, latency_ms=latency_ms)
-        path = self._paths[point.id]
-        if self.model.path != path:
-            self.model.activate(path)
-        return self.model(images)
+        option = self._chooser(budget)
+        model = self.models[option.weights]
+        self._check(images)
+        path = self._space.canonical(option.point.path)
+        if model.path != path:
+            model.activate(path)
+        self._model = model
+        return model(images)
 
     @torch.inference_mode()
     def classify_early(
@@ -132,19 +176,26 @@ class DynamicModel:
         leave.
 
         Args:
-            images: (B, C, Y, X).
-            threshold: an image leaves where its highest class probability reaches this, in (0, 1].
+            images: (B, C, Y, X), as :attr:`preprocess` makes them.
+            threshold: an image leaves where its confidence reaches this, in (0, 1]; for a
+                classifier that is its highest class probability.
             path: which blocks and widths to run; the full path by default. Its own exit is the last
-                resort.
-            exits: names of the exits to ask, a subset of :attr:`exits`; all of them by default.
+                resort. It runs with its best weights, those of the full path where it was not
+                measured.
+            exits: names of the exits to ask, of those on the way of the path; all by default.
 
         Returns:
             logits (B, num_classes) and the index into :attr:`exits` at which each image left (B,),
             int64.
+
+        Raises:
+            InvalidValueError: a threshold or exits that can't be, or images of another shape or
+                type.
         """
         if not 0.0 < threshold <= 1.0:
             raise InvalidValueError(f"a threshold must lie in (0, 1], but got {threshold}")
-        steps = steps_with_exits(self.model, path or {}, exits)
+        self._check(images)
+        steps = self._steps(path or {}, exits)
         logits, taken = leave_early(
             steps, images, confidence=self.task.confidence, threshold=threshold
         )
@@ -169,8 +220,23 @@ class DynamicModel:
         """
         device = next(self.model.parameters()).device
         moved = ((images.to(device), labels.to(device)) for images, labels in batches)
-        steps = steps_with_exits(self.model, {}, exits)
-        return sweep(steps, moved, thresholds, confidence=self.task.confidence)
+        return sweep(self._steps({}, exits), moved, thresholds, confidence=self.task.confidence)
+
+    def _check(self, images: Tensor) -> None:
+        self.preprocess.check(images, next(self.model.parameters()))
+
+    def _model_for(self, path: Mapping[str, Value]) -> ElasticModel:
+        """The model whose weights are the best known for a path, else for the full one."""
+        wanted = self._space.canonical(path)
+        option = self._by_path.get(wanted) or self._by_path.get(self._space.full)
+        return self.models[option.weights] if option else next(iter(self.models.values()))
+
+    def _steps(self, path: Mapping[str, Value], exits: Sequence[str] | None) -> tuple[Step, ...]:
+        """A path's steps with exits; found once, since a call may be about a single image."""
+        key = (self._space.canonical(path), None if exits is None else tuple(exits))
+        if key not in self._early:
+            self._early[key] = steps_with_exits(self._model_for(path), path, exits)
+        return self._early[key]
 
 
 __all__ = ["DynamicModel", "EarlyExit", "choose_threshold"]

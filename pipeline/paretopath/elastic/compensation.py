@@ -20,8 +20,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from paretopath.elastic.ridge import ridged
-
 Operands = tuple[Tensor, Tensor | None]
 
 RIDGE = 1e-4
@@ -145,7 +143,8 @@ class Compensation(nn.Module):
     def _reconstruct(self, kept: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         covariance, mean = self.covariance.double(), self.mean.double()
         is_kept = self._is_kept(kept)
-        within = ridged(covariance[is_kept][:, is_kept], self.ridge, variance=covariance.diagonal())
+        within = covariance[is_kept][:, is_kept]
+        within.diagonal().add_(self.ridge * covariance.diagonal().mean())
         across = covariance[is_kept][:, ~is_kept]
         r = torch.cholesky_solve(across, torch.linalg.cholesky(within)).T
         offset = mean[~is_kept] - r @ mean[is_kept]

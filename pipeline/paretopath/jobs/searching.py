@@ -21,11 +21,11 @@ from paretopath.run import (
     assemble,
     build_space,
     build_table,
-    environment,
     keep_table,
     load_model,
     trial_record,
 )
+from paretopath.run.environment import environment
 from paretopath.search import SearchProgress, search
 from paretopath.search.storage import has_study
 from paretopath.showing.report import ReportRun, write_report

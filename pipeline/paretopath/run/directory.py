@@ -1,24 +1,16 @@
-"""A run directory: where its files are, and what is read from them."""
+"""A run directory: where its files are, and what is read from them.
 
-from collections.abc import Mapping
+Deploying rests on it, so nothing of the search is imported before its trials are asked for.
+"""
+
 from itertools import count
 from pathlib import Path
 
-from optuna.trial import TrialState
-
 from paretopath.elastic.batch_norm import StatisticsFolder
-from paretopath.front import COSTS, Front, State, TrialRecord
+from paretopath.front import Front, TrialRecord
 from paretopath.front.front import FILE
 from paretopath.paths import SearchSpace
 from paretopath.recipe import Recipe
-from paretopath.search.record import Evaluated, evaluated, load_study
-from paretopath.search.storage import JOURNAL
-
-_STATES: Mapping[TrialState, State] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "stopped",
-    TrialState.FAIL: "failed",
-}
 
 
 class RunDirectory:
@@ -49,6 +41,8 @@ class RunDirectory:
     @property
     def study_file(self) -> Path:
         """Every trial, as Optuna's journal."""
+        from paretopath.search.storage import JOURNAL
+
         return self.directory / JOURNAL
 
     @property
@@ -101,8 +95,9 @@ class RunDirectory:
 
     def trials(self, space: SearchSpace) -> list[TrialRecord]:
         """The finished trials of its study of a space, in order."""
-        found = evaluated(load_study(self.directory), space)
-        return [trial_record(trial) for trial in found if trial.state.is_finished()]
+        from paretopath.run.trials import finished_trials
+
+        return finished_trials(self.directory, space)
 
 
 def default_directory(recipe: Recipe) -> Path:
@@ -128,17 +123,3 @@ def move_aside(directory: Path) -> Path | None:
         if not (candidate := directory.with_name(f"{directory.name}.{number}")).exists()
     )
     return directory.rename(target)
-
-
-def trial_record(trial: Evaluated) -> TrialRecord:
-    """A finished trial of the study, as fronts, reports and trackers take it."""
-    return TrialRecord(
-        number=trial.number,
-        state=_STATES[trial.state],
-        path=trial.path,
-        accuracy=trial.score.value if trial.score else None,
-        accuracy_error=trial.score.error if trial.score else None,
-        samples=trial.score.samples if trial.score else 0,
-        costs={name: trial.costs[name] for name in COSTS if name in trial.costs},
-        failure=trial.failure,
-    )

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from paretopath.deploy.dynamic_model import DynamicModel, choose_threshold
 from paretopath.errors import InvalidValueError, RunDirectoryError
@@ -41,7 +43,7 @@ def test_no_budget_picks_the_most_accurate_path(dynamic: DynamicModel) -> None:
 
 def test_a_budget_below_every_path_says_what_the_least_is(dynamic: DynamicModel) -> None:
     with pytest.raises(
-        InvalidValueError, match=r"no path keeps to energy_mj=1e-12; the least .* energy_mj="
+        InvalidValueError, match=r"no path keeps to a budget of .*J; the least .*J$"
     ):
         dynamic.choose(energy_mj=1e-12)
 
@@ -108,6 +110,26 @@ def test_a_sweep_tells_what_each_threshold_would_give(dynamic: DynamicModel, bat
 def test_thresholds_outside_their_range_are_refused(dynamic: DynamicModel, batch) -> None:
     with pytest.raises(InvalidValueError, match=r"threshold must lie in \(0, 1\], but got 0"):
         dynamic.classify_early(batch[0], threshold=0)
+
+
+def test_what_the_model_does_not_take_is_refused_before_it_runs(dynamic: DynamicModel) -> None:
+    for images, problem in (
+        (torch.zeros(1, 3, 8, 8), "must have shape"),
+        (torch.zeros(0, 1, 8, 8), "at least one image"),
+        (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "must be float32"),
+    ):
+        with pytest.raises(InvalidValueError, match=problem):
+            dynamic(images)
+        with pytest.raises(InvalidValueError, match=problem):
+            dynamic.classify_early(images, threshold=0.5)
+
+
+def test_a_picture_goes_in_through_its_preprocessing(dynamic: DynamicModel) -> None:
+    picture = Image.fromarray(np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8))
+    made = dynamic.preprocess(picture)
+    expected = (torch.arange(0, 256, 4).reshape(1, 1, 8, 8) / 255 - 0.305) / 0.376
+    torch.testing.assert_close(made, expected)
+    assert dynamic(made).shape == (1, 10)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

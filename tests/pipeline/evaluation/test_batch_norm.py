@@ -268,4 +268,5 @@ def test_shared_retraining_measures_statistics_for_each_path_again(searched: Run
         assert folder[result.path] is not None  # the full path's too: training mixed them
         assert front[result.path.id].best_accuracy == result.validation.value
     dynamic = DynamicModel.load(searched.directory)
-    assert set(dynamic.model.own) == {result.path for result in results}
+    for option in dynamic.options:
+        assert option.point.path in dynamic.models[option.weights].own

@@ -8,7 +8,8 @@ from torch import nn
 from paretopath.elastic import ElasticSpace
 from paretopath.jobs.epochs import SCORED, finite, report_epochs
 from paretopath.jobs.retraining.plan import Part, PathResult, RetrainJob
-from paretopath.run import Parts, Run, Scoring, environment, load_model
+from paretopath.run import Parts, Run, Scoring, load_model
+from paretopath.run.environment import environment
 from paretopath.training.epoch import EpochListener
 from paretopath.weights.files import write_described
 

@@ -57,8 +57,7 @@ class RetrainJob:
 
     def order(self, settings: RetrainSettings) -> dict[str, Any]:
         """What is asked for: a training of another order begins anew."""
-        # how often one looks changes nothing
-        plain = settings.model_dump(mode="json", exclude={"validate_every"})
+        plain = settings.model_dump(mode="json")
         return {"paths": [dict(path) for path in self.paths], "settings": plain}
 
 

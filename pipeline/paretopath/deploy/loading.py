@@ -1,0 +1,164 @@
+"""What can be deployed of a run, from the files of its directory alone."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from paretopath.deploy.chooser import Option, worth_having
+from paretopath.deploy.preprocessing import Preprocessing
+from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.elastic.exits import exits_on_the_way
+from paretopath.elastic.own import PathTensors
+from paretopath.elastic.registry import create_space
+from paretopath.errors import InvalidValueError, RunDirectoryError, nearest
+from paretopath.front import CostName, Front, Point
+from paretopath.paths import ExecutionPath
+from paretopath.recipe import load_recipe
+from paretopath.run.directory import RunDirectory
+from paretopath.tasks.registry import create_task
+from paretopath.tasks.task import Task
+from paretopath.weights.files import load_into
+
+WEIGHTS = ("shared", "searched")
+"""The weights that a run may hold for many paths; of equals the first are taken."""
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """The parts of a dynamic model.
+
+    Attributes:
+        models: by the name of their weights.
+        options: each path once, with the best of these weights for it.
+        cost: that the front traded against accuracy.
+        task: the recipe's.
+        preprocessing: how the recipe makes images.
+    """
+
+    models: Mapping[str, ElasticModel]
+    options: tuple[Option, ...]
+    cost: CostName
+    task: Task
+    preprocessing: Preprocessing
+
+
+def load_deployable(
+    run_dir: Path | str, *, device: torch.device | str, weights: Collection[str] | None = None
+) -> Deployable:
+    """Reads what :meth:`~paretopath.deploy.dynamic_model.DynamicModel.load` needs; see there."""
+    files = RunDirectory(run_dir)
+    if not files.recipe_file.is_file():
+        raise RunDirectoryError(
+            f"{run_dir} is not a run directory: it holds no {files.recipe_file.name}; "
+            f"`paretopath search RECIPE` makes one"
+        )
+    recipe = load_recipe(files.recipe_file)
+    front = files.front()
+    there = _weights_there(files, weights)
+    space = create_space(recipe.space.name, **recipe.space.options)
+    model = space.build()
+    needed = _needed(_options(front, there), front, model)
+    if not needed:
+        raise RunDirectoryError(
+            f"no path of {files.front_file} was measured with {there[0]} weights"
+        )
+    best: dict[str, Option] = {}
+    for option in _options(front, needed):
+        held = best.get(option.point.id)
+        if held is None or option.accuracy > held.accuracy:
+            best[option.point.id] = option
+    models = {name: model if name == needed[0] else space.build() for name in needed}
+    for name, elastic in models.items():
+        load_into(elastic, _file(files, name))
+        elastic.to(device).own = _own(files, space, [o for o in best.values() if o.weights == name])
+    _share_equal_tensors([*models.values()])
+    return Deployable(
+        models=models,
+        options=tuple(best.values()),
+        cost=front.cost,
+        task=create_task(recipe.task, training=recipe.retrain),
+        preprocessing=Preprocessing(space.input_shape, recipe.data),
+    )
+
+
+def _file(files: RunDirectory, weights: str) -> Path:
+    if weights == "searched":
+        return files.weights_file
+    return files.retrained_dir(weights) / files.weights_file.name
+
+
+def _weights_there(files: RunDirectory, wanted: Collection[str] | None) -> list[str]:
+    """The names of the weights that the run holds and the caller wants."""
+    for name in wanted or ():
+        if name not in WEIGHTS:
+            raise InvalidValueError(f"there are no weights {name!r}; {nearest(name, WEIGHTS)}")
+    there = [
+        name
+        for name in WEIGHTS
+        if (wanted is None or name in wanted) and _file(files, name).is_file()
+    ]
+    if not there:
+        names = wanted if wanted is not None else WEIGHTS
+        places = " or ".join(str(_file(files, name)) for name in names)
+        raise RunDirectoryError(f"{files.directory} holds no weights to deploy: no {places}")
+    return there
+
+
+def _options(front: Front, weights: Collection[str]) -> list[Option]:
+    """Each path of a front, the full one too, with each of the weights it was measured with."""
+    points = {point.id: point for point in (*front.points, front.full)}.values()
+    return [
+        Option(point, name, accuracy)
+        for name in WEIGHTS
+        if name in weights
+        for point in points
+        if (accuracy := _accuracy(point, name)) is not None
+    ]
+
+
+def _accuracy(point: Point, weights: str) -> float | None:
+    if weights == "searched":
+        return point.accuracy
+    result = point.retrained.get(weights)
+    return None if result is None else result.accuracy
+
+
+def _needed(options: Sequence[Option], front: Front, model: ElasticModel) -> list[str]:
+    """The weights that some budget asks for, and those of the full path if it can be left early."""
+    wanted = {option.weights for option in worth_having(options)}
+    if len(exits_on_the_way(model, model.space.full)) > 1:
+        full = [option for option in options if option.point.id == front.full.id]
+        wanted |= {max(full, key=lambda option: option.accuracy).weights} if full else set()
+    return [name for name in WEIGHTS if name in wanted]
+
+
+def _own(
+    files: RunDirectory, space: ElasticSpace, options: Sequence[Option]
+) -> dict[ExecutionPath, PathTensors]:
+    """What paths have for themselves under their weights, those that do."""
+    found = {}
+    for option in options:
+        path = space.canonical(option.point.path)
+        kept = files.statistics(shared=option.weights == "shared")[path]
+        if kept is not None:
+            found[path] = kept
+    return found
+
+
+def _share_equal_tensors(models: Sequence[ElasticModel]) -> None:
+    """Keeps once what several models have alike: what retraining left as it was, and the moments
+    of calibration.
+    """
+    first, *others = models
+    held = _tensors(first)
+    for other in others:
+        for name, tensor in _tensors(other).items():
+            if name in held and torch.equal(held[name], tensor):
+                tensor.data = held[name].data
+
+
+def _tensors(model: ElasticModel) -> dict[str, Tensor]:
+    return dict(model.named_parameters()) | dict(model.named_buffers())
