@@ -44,6 +44,10 @@ class CheckpointError(ParetopathError, RuntimeError):
     """Weights that can't be trusted or don't fit the model."""
 
 
+class TrainingError(ParetopathError, RuntimeError):
+    """A training that can't go on: it diverged."""
+
+
 class PublishError(ParetopathError, RuntimeError):
     """A report that W&B does not take."""
 

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from paretopath.elastic.ridge import ridged
+
 PENDING = 64
 """Rows of updates that are gathered before they are applied together, as one matrix product."""
 
@@ -35,8 +37,7 @@ class Problem:
 
     def __init__(self, weight: Tensor, covariance: Tensor, ridge: float) -> None:
         w = weight.double().cpu().movedim(1, -1).reshape(-1, weight.shape[1])  # (outputs, K)
-        covariance = covariance.double().clone()
-        covariance.diagonal().add_(ridge * covariance.diagonal().mean())
+        covariance = ridged(covariance, ridge)
         self._gram = w.T @ w  # W^T W of the re-solved weights
         self._precision = torch.linalg.inv(covariance)
         variance = (covariance * self._gram).sum()
@@ -52,7 +53,7 @@ class Problem:
             return alone
         self._apply(self._pending)
         rows, columns = blocks[:, :, None], blocks[:, None, :]
-        solved = torch.linalg.solve(self._precision[rows, columns], self._gram[rows, columns])
+        solved = _solve(self._precision[rows, columns], self._gram[rows, columns])
         together: Tensor = self.scale * solved.diagonal(dim1=1, dim2=2).sum(1)
         return together
 
@@ -61,7 +62,7 @@ class Problem:
         if self._pending + len(block) > PENDING:
             self._apply(self._pending)
         p, g = self._rows(block)  # (width, K) each
-        m = torch.linalg.solve(p[:, block], p)
+        m = _solve(p[:, block], p)
         h = g - g[:, block] @ m
         if len(block) > PENDING:
             self._subtract(p, m, g, h)
@@ -89,6 +90,12 @@ class Problem:
         self._pending = 0
         self._precision_diagonal = self._precision.diagonal().clone()
         self._gram_diagonal = self._gram.diagonal().clone()
+
+
+def _solve(a: Tensor, b: Tensor) -> Tensor:
+    """``a^-1 b``; 0 where updates have rounded a block that nothing needs to a singular one."""
+    solved: Tensor = torch.linalg.solve_ex(a, b).result
+    return solved.nan_to_num(0.0, 0.0, 0.0)
 
 
 def eliminate(

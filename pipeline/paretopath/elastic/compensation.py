@@ -20,6 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from paretopath.elastic.ridge import ridged
+
 Operands = tuple[Tensor, Tensor | None]
 
 RIDGE = 1e-4
@@ -143,8 +145,7 @@ class Compensation(nn.Module):
     def _reconstruct(self, kept: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         covariance, mean = self.covariance.double(), self.mean.double()
         is_kept = self._is_kept(kept)
-        within = covariance[is_kept][:, is_kept]
-        within.diagonal().add_(self.ridge * covariance.diagonal().mean())
+        within = ridged(covariance[is_kept][:, is_kept], self.ridge, variance=covariance.diagonal())
         across = covariance[is_kept][:, ~is_kept]
         r = torch.cholesky_solve(across, torch.linalg.cholesky(within)).T
         offset = mean[~is_kept] - r @ mean[is_kept]

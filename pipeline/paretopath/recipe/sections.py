@@ -184,6 +184,9 @@ class TrainSettings(Section):
     checkpoint_every: int = Field(
         default=1, ge=1, description="epochs between checkpoints from which a job goes on"
     )
+    validate_every: int = Field(
+        default=10, ge=1, description="epochs between validations that are shown; the last is one"
+    )
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Self:

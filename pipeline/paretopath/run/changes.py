@@ -12,13 +12,19 @@ CHANGEABLE = ("name", "retrain", "tracking", "launch")
 SEARCH_CHANGEABLE = ("trials", "workers", "storage", "lease_seconds")
 
 
-def require_same(new: Recipe, old: Recipe, directory: Path) -> None:
-    """RunDirectoryError if a recipe asks for another run than the one of a directory."""
-    differences = _differences(_identity(old), _identity(new))
+def require_same(new: Recipe, old: Recipe, directory: Path, *, trained: bool = True) -> None:
+    """RunDirectoryError if a recipe asks for another run than the one of a directory.
+
+    ``trained``: whether it has its weights; until then ``train`` may change.
+    """
+    before, now = _identity(old), _identity(new)
+    if not trained:
+        before["train"] = now["train"]
+    differences = _differences(before, now)
     if differences:
-        field, before, now = differences[0]
+        field, was, wanted = differences[0]
         raise RunDirectoryError(
-            f"{directory} holds a run whose {field} is {before!r}, but now it is {now!r}; "
+            f"{directory} holds a run whose {field} is {was!r}, but now it is {wanted!r}; "
             f"name another --run-dir, or start anew with --fresh"
         )
 

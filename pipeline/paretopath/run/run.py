@@ -1,6 +1,7 @@
 """A run as its jobs are given it: a directory, a recipe, a device."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Self
 
@@ -56,7 +57,10 @@ class Run(RunDirectory):
         """
         run = cls(directory, recipe, device=device)
         if run.recipe_file.is_file():
-            require_same(recipe, load_recipe(run.recipe_file), Path(directory))
+            old, trained = load_recipe(run.recipe_file), run.weights_file.is_file()
+            require_same(recipe, old, Path(directory), trained=trained)
+            if recipe.train != old.train:  # what it was trained so far is not of this recipe
+                shutil.rmtree(run.directory / "training", ignore_errors=True)
         run.directory.mkdir(parents=True, exist_ok=True)
         recipe.save(run.recipe_file)
         write_atomically(run.environment_file, json.dumps(environment(run.device), indent=1) + "\n")

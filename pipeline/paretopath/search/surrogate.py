@@ -188,7 +188,7 @@ class AccuracyModel:
 
     def __init__(self, encoding: Encoding, measured: Measurements, hyper: Hyperparameters) -> None:
         self._encoding, self._measured, self._hyper = encoding, measured, hyper
-        self._factor = np.linalg.cholesky(covariance(measured, hyper, *kernels(measured, hyper)))
+        self._factor = _factor(covariance(measured, hyper, *kernels(measured, hyper)))
         self._weights = cho_solve((self._factor, True), measured.target)
         self._prepare()
 
@@ -258,6 +258,17 @@ def covariance(
     matrix = remainder + index + _CONSTANT
     matrix[np.diag_indices_from(matrix)] += measured.noise(hyper.noise) + _JITTER
     return matrix
+
+
+def _factor(matrix: Floats) -> Floats:
+    """The Cholesky factor, with more jitter where rounding leaves the matrix indefinite."""
+    jitter = _JITTER * float(np.diag(matrix).mean())
+    while True:
+        try:
+            return np.linalg.cholesky(matrix).astype(np.float64, copy=False)
+        except np.linalg.LinAlgError:
+            matrix = matrix + jitter * np.eye(len(matrix))
+            jitter *= 10
 
 
 def _gaussian(difference: npt.NDArray[np.floating], amplitude: float) -> Floats:

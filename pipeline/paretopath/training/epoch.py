@@ -22,3 +22,17 @@ class Epoch:
 
 
 EpochListener = Callable[[Epoch], None]
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """Who hears of each epoch, and what is measured for them.
+
+    Attributes:
+        listener: takes the epoch, in the first process.
+        validate: gives validation accuracy by path id; called every ``validate_every`` epochs of
+            the settings, and at the last.
+    """
+
+    listener: EpochListener
+    validate: Callable[[], Mapping[str, float]] | None = None

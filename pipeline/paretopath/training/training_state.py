@@ -52,16 +52,21 @@ class TrainingCheckpoint:
     point: TrainingPoint
 
 
-def save_checkpoint(folder: Path, checkpoint: Mapping[str, Any], point: TrainingPoint) -> None:
-    """Writes a checkpoint, then removes those before the last two.
+def checkpoint_file(folder: Path, step: int) -> Path:
+    """The checkpoint of a training after a number of optimizer steps."""
+    return folder / f"{step:09d}.ckpt"
+
+
+def save_checkpoint(file: Path, checkpoint: Mapping[str, Any], point: TrainingPoint) -> None:
+    """Writes a checkpoint, then removes those beside it before the last two.
 
     Args:
-        folder: of one training.
+        file: of :func:`checkpoint_file`.
         checkpoint: Lightning's; tensors and plain values.
         point: where the training is.
     """
+    folder = file.parent
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{point.step:09d}.ckpt"
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:

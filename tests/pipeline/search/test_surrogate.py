@@ -160,3 +160,18 @@ def test_partial_measurements_count_by_their_own_error() -> None:
     assert weighed < trusted / 3
     exact = Measurements.of(ENCODING, rows, values, np.full(60, 0.01), partial)
     assert (exact.extra == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["one path", "one path again and again", "all alike", "huge"])
+def test_measurements_that_say_little_still_give_a_model(kind: str) -> None:
+    rows, values = sample(12)
+    if kind.startswith("one path"):
+        rows = rows[:1].repeat(1 if kind == "one path" else 30, axis=0)
+        values = np.linspace(0.2, 0.8, len(rows))
+    values = {"all alike": np.zeros_like(values), "huge": 1e12 * values}.get(kind, values)
+    measured = measure(rows, values)
+    hyper = fit_hyperparameters(ENCODING, measured, np.random.default_rng(0))
+    extreme = replace(hyper, relevance=hyper.relevance * 0, remainder=1e3, index=1e9, noise=0.0)
+    for learned in (hyper, extreme):
+        model = AccuracyModel(ENCODING, measured, learned)
+        assert np.isfinite(model.mean(rows)).all() and np.isfinite(model.deviation(rows)).all()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from paretopath.data.order import EpochBatches, EpochShuffle
-from paretopath.errors import CheckpointError, InvalidValueError
+from paretopath.errors import CheckpointError, InvalidValueError, TrainingError
 from paretopath.recipe import TrainSettings
 from paretopath.training.epoch import Epoch
 from paretopath.training.interruption import Interrupted, Signals
@@ -29,8 +29,15 @@ BATCHES = 7
 class Regression(pl.LightningModule):
     """A small network whose every step draws random numbers, and which can be told to stop."""
 
-    def __init__(self, *, stop_at: int | None = None, number: int = signal.SIGTERM) -> None:
+    def __init__(
+        self,
+        *,
+        stop_at: int | None = None,
+        number: int = signal.SIGTERM,
+        broken_at: int | None = None,
+    ) -> None:
         super().__init__()
+        self.broken_at = broken_at
         self.settings = SETTINGS
         torch.manual_seed(0)
         self.model = nn.Sequential(
@@ -45,7 +52,8 @@ class Regression(pl.LightningModule):
         self.seen.append(y.flatten().tolist())
         if self.stop_at is not None and len(self.seen) == self.stop_at:
             os.kill(os.getpid(), self.number)
-        return nn.functional.mse_loss(self.model(x), y)
+        loss = nn.functional.mse_loss(self.model(x), y)
+        return loss * float("inf") if len(self.seen) == self.broken_at else loss
 
     def configure_optimizers(self) -> Any:
         return torch.optim.AdamW(self.parameters(), lr=0.01)
@@ -181,6 +189,36 @@ def test_the_last_checkpoint_holds_the_trained_weights(tmp_path: Path) -> None:
     state = trained_state(tmp_path, "model.")
     assert state.keys() == module.model.state_dict().keys()
     assert torch.equal(state["3.weight"], module.model[3].weight)
+
+
+# ------------------------------------------------------------------------------------- divergence
+
+
+@pytest.mark.parametrize("step", [BATCHES + 3, 2 * BATCHES])
+def test_a_training_that_diverges_stops_there_and_keeps_what_was_good(
+    tmp_path: Path, whole: tuple[Regression, list[Epoch]], step: int
+) -> None:
+    heard: list[Epoch] = []
+    report = EpochReport(heard.append, validate=lambda: {})
+    broken = Regression(broken_at=step)
+    with pytest.raises(
+        TrainingError, match=rf"loss is not finite at step {step} \(epoch 2 of 3\); train\.lr"
+    ):
+        fit(broken, loader(), checkpoint_dir=tmp_path, report=report)
+    assert len(broken.seen) <= step + 1
+    assert [epoch.number for epoch in heard] == [1]
+    assert [file.stem for file in tmp_path.glob("*.ckpt")] == ["000000007"]
+    resumed = Regression()
+    train(tmp_path, resumed)
+    assert torch.equal(resumed.model[0].weight, whole[0].model[0].weight)
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    module = Regression()
+    module.register_buffer("broken", torch.tensor(float("nan")))
+    with pytest.raises(TrainingError, match=r"weights are not finite at step 7 \(epoch 1 of 3\)"):
+        fit(module, loader(), checkpoint_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 # ------------------------------------------------------------------------------- shares of a batch

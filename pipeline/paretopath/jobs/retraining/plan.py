@@ -57,7 +57,8 @@ class RetrainJob:
 
     def order(self, settings: RetrainSettings) -> dict[str, Any]:
         """What is asked for: a training of another order begins anew."""
-        plain = settings.model_dump(mode="json")
+        # how often one looks changes nothing
+        plain = settings.model_dump(mode="json", exclude={"validate_every"})
         return {"paths": [dict(path) for path in self.paths], "settings": plain}
 
 
