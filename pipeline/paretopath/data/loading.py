@@ -6,44 +6,45 @@ import numpy as np
 import torch
 
 from paretopath.data.batched import BatchTransform, build_batch_transform, is_batchable
-from paretopath.data.sources import Source, read_source
-from paretopath.data.splits import DataSplits, Examples, Indices, Normalisation, Split, stratified
+from paretopath.data.labels import ReadTargets, class_labels
+from paretopath.data.parts import check_classes, choose_parts
+from paretopath.data.sources import read_source
+from paretopath.data.splits import DataSplits, Examples, Indices, Normalisation, Split
 from paretopath.data.transforms import ImageTransform, build_transform, fit, is_random
-from paretopath.errors import DataError, nearest
+from paretopath.errors import DataError
 from paretopath.recipe import Data
 from paretopath.recipe.transforms import TransformSpec
 
-# Shares of `train` that are carved out where neither the recipe nor the source has a split. More
-# for test, because the figures that are reported rest on it.
-DEFAULT_SHARES = {"test": 0.25, "validation": 0.15}
-
-Part = tuple[Examples, Indices]
-
 
 def load_data(
-    config: Data, *, input_shape: tuple[int, int, int], num_classes: int | None = None
+    config: Data,
+    *,
+    input_shape: tuple[int, int, int],
+    num_classes: int | None = None,
+    read_targets: ReadTargets = class_labels,
 ) -> DataSplits:
     """Opens a data set and fixes its splits: for one recipe the same images in the same order.
-
-    Splits that are carved out of ``train`` are stratified by class; test comes before validation,
-    so that the test images don't depend on the share of validation.
 
     Args:
         config: the recipe's section.
         input_shape: (C, Y, X) of the images that the model takes.
         num_classes: that the model tells apart; not checked if None.
+        read_targets: makes targets of the target column; one class an image by default.
 
     Raises:
         DataError: the source can't be read, lacks a column or a split, holds more classes than the
             model knows, or its images end up in another shape.
     """
-    source = read_source(config, channels=input_shape[0])
+    source = read_source(config, channels=input_shape[0], read_targets=read_targets)
     if num_classes is not None and len(source.class_names) > num_classes:
         raise DataError(
             f"the model must know every class, but it tells {num_classes} apart and "
             f"{config.source!r} has {len(source.class_names)}"
         )
-    parts = _choose_parts(config, source)
+    parts = choose_parts(config, source.splits, _classes)
+    if read_targets is class_labels:
+        chosen = {name: _classes(examples)[rows] for name, (examples, rows) in parts.items()}
+        check_classes(chosen, source.class_names)
     normalise = normalisation(config, input_shape[0])
     size = (input_shape[1], input_shape[2])
     wanted = config.transforms
@@ -89,45 +90,18 @@ def load_data(
     )
 
 
-def _choose_parts(config: Data, source: Source) -> dict[str, Part]:
-    """The images of train, validation and test: the source's own splits, or carved out of train."""
-    train = _own_split(source, config.splits.train, "train")
-    parts: dict[str, Part] = {}
-    carved: dict[str, int] = {}
-    for name, default in DEFAULT_SHARES.items():
-        wanted = getattr(config.splits, name)
-        if wanted is None:
-            wanted = name if name in source.splits else default
-        if isinstance(wanted, str):
-            examples = _own_split(source, wanted, name)
-            parts[name] = (examples, np.arange(len(examples.labels)))
-        else:
-            carved[name] = round(wanted * len(train.labels))
-    pieces = stratified(train.labels, list(carved.values()), seed=config.seed)
-    for name, indices in zip([*carved, "train"], pieces, strict=True):
-        parts[name] = (train, indices)
-    for name, (_, indices) in parts.items():
-        if len(indices) == 0:
-            raise DataError(
-                f"every split must have images, but {name} gets none of the {len(train.labels)} "
-                f"in {config.splits.train!r}: see data.splits"
-            )
-    return parts
+def _classes(examples: Examples) -> Indices:
+    """(n,) the class of each example; one for all where targets are no classes."""
+    targets = examples.targets
+    if targets.ndim == 1 and not targets.is_floating_point():
+        return targets.numpy().astype(np.int64)
+    return np.zeros(len(targets), dtype=np.int64)
 
 
 def _divide(specs: Sequence[TransformSpec]) -> tuple[list[TransformSpec], list[TransformSpec]]:
     """What can be done once, up to the first random transform, and the rest."""
     first = next((i for i, spec in enumerate(specs) if is_random(spec)), len(specs))
     return list(specs[:first]), list(specs[first:])
-
-
-def _own_split(source: Source, wanted: str, field: str) -> Examples:
-    if wanted not in source.splits:
-        raise DataError(
-            f"data.splits.{field} must be a split of the source, but got {wanted!r}; "
-            f"{nearest(wanted, source.splits)}"
-        )
-    return source.splits[wanted]
 
 
 def normalisation(config: Data, channels: int) -> Normalisation:

@@ -58,6 +58,14 @@ class SceneExamples:
         image = (canvas.clip(0, 1) * 255).round().astype(np.uint8)
         return to_tensor(image, self.channels), torch.from_numpy(mask)
 
+    def mask(self, index: int) -> Tensor:
+        """The mask of a scene alone."""
+        return self.example(index)[1]
+
+    def describe(self, index: int) -> str:
+        """Which scene it is, for errors."""
+        return f"scene {index}"
+
     def _place(self, canvas: Floats, mask: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
         """Draws one random digit over what is there."""
         chosen = int(rng.integers(len(self.digits)))

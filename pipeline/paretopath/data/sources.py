@@ -1,22 +1,21 @@
 """Where images and labels come from: scikit-learn's digits, or what `datasets` can load."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from paretopath.data.images import to_tensor
+from paretopath.data.labels import Column, ReadTargets
+from paretopath.data.pictures import PictureColumn
 from paretopath.data.splits import Examples
 from paretopath.errors import DataError, nearest
-from paretopath.recipe.data import DIGITS, FROM_DISK, LOCAL_SOURCES, Data
+from paretopath.recipe.data import DIGITS, FOLDER_BUILDERS, FROM_DISK, LOCAL_SOURCES, Data
 from paretopath.recipe.section import is_url
 
 # Seconds after which an unanswering hub counts as out of reach.
@@ -29,109 +28,92 @@ class Source:
 
     Attributes:
         splits: its own splits by name.
-        class_names: one a class, in the order of the labels.
+        class_names: of the model's outputs, in their order.
     """
 
     splits: Mapping[str, Examples]
     class_names: tuple[str, ...]
 
 
-def read_source(config: Data, *, channels: int) -> Source:
+def read_source(config: Data, *, channels: int, read_targets: ReadTargets) -> Source:
     """Opens the data set of a recipe, decoding no image yet.
 
     Args:
         config: the recipe's section.
         channels: of the images to give.
+        read_targets: makes targets of the target column.
 
     Raises:
         DataError: it can't be had or read, or lacks a column.
     """
     if config.source == DIGITS:
-        return _digits(channels)
+        return _digits(channels, read_targets)
     tables = open_tables(config)
-    labels, class_names = _read_labels(tables, config.target)
+    columns = {name: _column(table, config.target) for name, table in tables.items()}
+    targets = read_targets(columns)
     splits = {
-        name: _TableExamples(table, labels[name], config, channels)
+        name: _TableExamples(
+            PictureColumn(table, config.image, folder=files_folder(config), split=name),
+            targets.values[name],
+            partial(to_tensor, channels=channels, max_value=config.max_value),
+        )
         for name, table in tables.items()
     }
-    return Source(splits, class_names)
+    return Source(splits, targets.names)
+
+
+def _column(table: Any, name: str) -> Column:
+    rows = table.select_columns([name])[:][name]
+    return Column(name, rows, getattr(table.features[name], "names", None))
 
 
 class _ArrayExamples:
-    def __init__(self, images: Tensor, labels: npt.NDArray[np.int64]) -> None:
+    """Images in memory."""
+
+    def __init__(self, images: Tensor, targets: Tensor) -> None:
         self.images = images
-        self.labels = labels
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.images)
 
     def image(self, index: int) -> Tensor:
         return self.images[index]
 
+    def describe(self, index: int) -> str:
+        return f"image {index}"
 
-def _digits(channels: int) -> Source:
+
+def _digits(channels: int, read_targets: ReadTargets) -> Source:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images = [to_tensor(image, channels, max_value=16) for image in digits.images]
-    names = tuple(str(name) for name in digits.target_names)
+    names = [str(name) for name in digits.target_names]
+    targets = read_targets({"train": Column("label", digits.target.tolist(), names)})
     return Source(
-        {"train": _ArrayExamples(torch.stack(images), digits.target.astype(np.int64))}, names
+        {"train": _ArrayExamples(torch.stack(images), targets.values["train"])}, targets.names
     )
 
 
-class PictureColumn:
-    """The pictures of one column of a `datasets.Dataset`, decoded one by one.
-
-    Args:
-        table: its rows.
-        column: of pictures, of their files' bytes or names, or of arrays.
-        folder: where file names start.
-    """
-
-    def __init__(self, table: Any, column: str, *, folder: str) -> None:
-        self.column = column
-        self.table = with_images(table.select_columns([column]), column)
-        self.folder = folder
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def read(self, index: int, convert: Callable[[Any], Tensor]) -> Tensor:
-        """What ``convert`` makes of one picture (PIL's, or an array).
-
-        Raises:
-            DataError: it can't be read or converted; says which.
-        """
-        try:
-            value = self.table[index][self.column]
-            if isinstance(value, str):
-                with Image.open(Path(self.folder, value)) as picture:
-                    return convert(picture)
-            return convert(value)
-        except (DataError, OSError) as error:  # OSError: PIL's of a broken picture too
-            raise DataError(f"image {index} of column {self.column!r}: {error}") from error
-
-
 class _TableExamples:
-    """Rows of a `datasets.Dataset` with labels."""
+    """Rows of a `datasets.Dataset`."""
 
     def __init__(
-        self, table: Any, labels: npt.NDArray[np.int64], config: Data, channels: int
+        self, pictures: PictureColumn, targets: Tensor, convert: Callable[[Any], Tensor]
     ) -> None:
-        self.labels = labels
-        self.pictures = PictureColumn(table, config.image, folder=files_folder(config))
-        self.convert = partial(to_tensor, channels=channels, max_value=config.max_value)
+        self.pictures = pictures
+        self.targets = targets
+        self.convert = convert
+
+    def __len__(self) -> int:
+        return len(self.targets)
 
     def image(self, index: int) -> Tensor:
         return self.pictures.read(index, self.convert)
 
-
-def with_images(table: Any, column: str) -> Any:
-    """Bytes of picture files are decoded as pictures, whether the file says so or not."""
-    import datasets
-
-    feature = table.features[column]
-    is_file = isinstance(feature, dict) and {"bytes", "path"} <= feature.keys()
-    is_bytes = isinstance(feature, datasets.Value) and feature.dtype in ("binary", "large_binary")
-    return table.cast_column(column, datasets.Image()) if is_file or is_bytes else table
+    def describe(self, index: int) -> str:
+        return self.pictures.describe(index)
 
 
 def files_folder(config: Data) -> str:
@@ -175,11 +157,36 @@ def open_tables(config: Data) -> dict[str, Any]:
     for name, table in tables.items():
         for field, column in (("image", config.image), ("target", config.target)):
             if column not in table.column_names:
+                _explain_missing_label(config, column, tables)
                 raise DataError(
                     f"data.{field} must be a column of {config.source!r} ({name}), "
                     f"but got {column!r}; {nearest(column, table.column_names)}"
                 )
     return tables
+
+
+def _explain_missing_label(config: Data, column: str, tables: Mapping[str, Any]) -> None:
+    """Raises DataError where a folder of images gave no labels: `datasets` leaves the column out
+    then, and says nothing.
+    """
+    import datasets
+
+    is_bare = all(table.column_names == [config.image] for table in tables.values())
+    if config.source not in FOLDER_BUILDERS or column != "label" or not is_bare:
+        return
+    files = datasets.Image(decode=False)
+    names: set[str] = set()
+    for table in tables.values():
+        rows = table.cast_column(config.image, files)[:][config.image]
+        names |= {Path(row["path"]).parent.name for row in rows}
+    found = sorted(names)
+    shown = ", ".join(repr(name) for name in found[:5]) + (", …" if len(found) > 5 else "")
+    what = f"one ({shown})" if len(found) == 1 else f"{shown}, not all at one depth"
+    raise DataError(
+        f"data.source {config.source!r} takes an image's class from the name of its folder, and "
+        f"needs at least two such folders beside each other in every split, "
+        f"but {config.data_dir or 'data.data_files'} has {what}"
+    )
 
 
 def _check_files(config: Data) -> None:
@@ -208,46 +215,3 @@ def _check_hub(name: str) -> None:
             f"reached (HF_HUB_OFFLINE=1 uses what was downloaded before); "
             f"{nearest(name, LOCAL_SOURCES)}"
         ) from error
-
-
-def _read_labels(
-    tables: Mapping[str, Any], column: str
-) -> tuple[dict[str, npt.NDArray[np.int64]], tuple[str, ...]]:
-    """Labels by split, and the classes' names.
-
-    Class labels keep their numbers and names; whole numbers are classes as they are; texts are
-    numbered in their alphabetical order over all splits.
-    """
-    values = {name: table.select_columns([column])[:][column] for name, table in tables.items()}
-    for name, rows in values.items():
-        missing = [index for index, row in enumerate(rows) if row is None]
-        if missing:
-            raise DataError(
-                f"every image needs a label, but row {missing[0]} of split {name!r} has none"
-            )
-    everything = [row for rows in values.values() for row in rows]
-    feature = next(iter(tables.values())).features[column]
-    if everything and all(isinstance(row, str) for row in everything):
-        names = tuple(sorted(set(everything)))
-        numbers = {text: number for number, text in enumerate(names)}
-        return {name: _int64(numbers[row] for row in rows) for name, rows in values.items()}, names
-    if not all(isinstance(row, int) for row in everything):
-        kind = type(next((row for row in everything if not isinstance(row, int)), None)).__name__
-        raise DataError(
-            f"data.target must hold class labels, whole numbers or texts, "
-            f"but {column!r} holds {kind}"
-        )
-    for name, rows in values.items():
-        if rows and min(rows) < 0:
-            index = next(i for i, row in enumerate(rows) if row < 0)
-            raise DataError(
-                f"labels must be at least 0, but row {index} of split {name!r} has {rows[index]}: "
-                f"a split without labels can't be scored"
-            )
-    known = getattr(feature, "names", None) or range(max(everything, default=-1) + 1)
-    class_names = tuple(str(name) for name in known)
-    return {name: _int64(rows) for name, rows in values.items()}, class_names
-
-
-def _int64(rows: Iterable[int]) -> npt.NDArray[np.int64]:
-    return np.fromiter((int(row) for row in rows), dtype=np.int64)

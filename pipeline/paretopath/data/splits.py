@@ -16,20 +16,28 @@ from paretopath.data.order import EpochBatches, EpochShuffle
 from paretopath.errors import DataError, InvalidValueError, nearest
 
 SplitName = Literal["train", "calibration", "validation", "test"]
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Any, Any]
+"""Images and targets, batch first: tensors, or what a task of one's own makes of them."""
+
 Indices = npt.NDArray[np.int64]
 
 
 class Examples(Protocol):
-    """Images and labels as their source has them."""
+    """Images and targets as their source has them."""
 
     @property
-    def labels(self) -> Indices:
-        """(n,) class of each image, from 0."""
+    def targets(self) -> Tensor:
+        """(n, …) what is right for each image: its class from 0, or what else the task asks."""
         ...
+
+    def __len__(self) -> int: ...
 
     def image(self, index: int) -> Tensor:
         """One image (C, Y, X): uint8 from 0 to 255, or float32 from 0 to 1."""
+        ...
+
+    def describe(self, index: int) -> str:
+        """Which image it is, for errors."""
         ...
 
 
@@ -89,7 +97,7 @@ class Split(Dataset[Batch]):
         self.normalise = normalise
         self.augment = augment
         self.threads = threads
-        self.labels = torch.from_numpy(examples.labels[indices])
+        self.targets = examples.targets[torch.from_numpy(indices)]
         self.sample = self._image(0)
         self.is_kept = self.sample.nbytes * len(indices) <= keep_bytes
 
@@ -97,12 +105,12 @@ class Split(Dataset[Batch]):
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Batch:
-        """One image (C, Y, X) and its label, a scalar."""
-        images, labels = self.__getitems__([index])
-        return images[0], labels[0]
+        """One image (C, Y, X) and its target."""
+        images, targets = self.__getitems__([index])
+        return images[0], targets[0]
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Images (B, C, Y, X) float32, normalised, and labels (B,) int64: what a loader fetches."""
+        """Images (B, C, Y, X) float32, normalised, and targets (B, …): what a loader fetches."""
         chosen = torch.as_tensor(indices)
         if self.is_kept:
             images = self._kept[chosen]
@@ -110,15 +118,16 @@ class Split(Dataset[Batch]):
             images = torch.stack([self._image(index) for index in indices])
         if self.augment is not None:
             images = self.augment(images)
-        return self.normalise(images), self.labels[chosen]
+        return self.normalise(images), self.targets[chosen]
 
     def _image(self, index: int) -> Tensor:
         number = int(self.indices[index])
         image = self.transform(self.examples.image(number))
         if image.shape != self.shape:
             raise DataError(
-                f"images must end up as {self.shape} (C, Y, X), but data.transforms makes image "
-                f"{number} {tuple(image.shape)}: end with center_crop, or resize both sides"
+                f"images must end up as {self.shape} (C, Y, X), but data.transforms makes "
+                f"{self.examples.describe(number)} {tuple(image.shape)}: end with center_crop, or "
+                f"resize both sides"
             )
         return image
 
@@ -157,7 +166,7 @@ class DataSplits:
         calibration: the same images with the evaluation transforms, for statistics.
         validation: for choosing paths and thresholds.
         test: for reporting, never for choosing.
-        class_names: one a class, in the order of the labels.
+        class_names: of the model's outputs, in their order.
         batch_size: images a batch of ``train`` by default.
         eval_batch_size: images a batch of the other splits by default.
         workers: processes that decode images which are not kept in memory.
@@ -195,7 +204,7 @@ class DataSplits:
         drop_last: bool = False,
         share: tuple[int, int] = (0, 1),
     ) -> DataLoader[Any]:
-        """Batches: images (B, C, Y, X) float32 and labels (B,) int64. Can be iterated repeatedly.
+        """Batches: images (B, C, Y, X) float32 and their targets. Can be iterated repeatedly.
 
         Args:
             split: which.

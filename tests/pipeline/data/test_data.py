@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
 
 def labels_of(splits: DataSplits) -> dict[str, Counter[int]]:
     names = ("train", "validation", "test")
-    return {name: Counter(getattr(splits, name).labels.tolist()) for name in names}
+    return {name: Counter(getattr(splits, name).targets.tolist()) for name in names}
 
 
 # digits
@@ -150,7 +150,7 @@ def test_a_shuffled_loader_repeats_itself_by_seed_and_epoch() -> None:
 
     first, second = epochs(seed=0, count=2)
     assert first != second
-    assert sorted(first) == sorted(second) == sorted(splits.train.labels.tolist())
+    assert sorted(first) == sorted(second) == sorted(splits.train.targets.tolist())
     assert epochs(seed=0, count=2) == [first, second]
     assert epochs(seed=0, count=1, start=1) == [second]
     assert epochs(seed=1, count=1) != [first]
@@ -161,7 +161,7 @@ def test_a_loader_without_a_seed_keeps_the_order_and_every_image() -> None:
     loader = splits.loader("validation", batch_size=64)
     for _ in range(2):
         seen = torch.cat([labels for _, labels in loader])
-        assert torch.equal(seen, splits.validation.labels)
+        assert torch.equal(seen, splits.validation.targets)
 
 
 def test_a_small_last_batch_can_be_dropped_unless_it_is_all_there_is() -> None:
@@ -278,7 +278,7 @@ def test_csv_with_file_names_beside_it(tmp_path: Path) -> None:
     splits = load_data(config, input_shape=(3, 8, 8))
     assert splits.class_names == ("blue", "green", "red")
     (tmp_path / f"{splits.test.indices[-1]}.png").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"image \d+ of column 'image': cannot identify image file"):
+    with pytest.raises(DataError, match=r"image \d+ of column 'image'.*cannot identify image file"):
         splits.test[len(splits.test) - 1]
 
 
@@ -586,4 +586,60 @@ def test_clothing_from_parquet() -> None:
     images, labels = next(iter(splits.loader("test", batch_size=64)))
     assert images.shape == (64, 3, 64, 64)
     assert images.std() > 0.1 and images.abs().max() <= 1
-    assert torch.equal(labels, splits.test.labels[:64])
+    assert torch.equal(labels, splits.test.targets[:64])
+
+
+# faults of data, said before anything is trained
+
+
+def pictures_in(folder: Path, *names: str, count: int = 4) -> Path:
+    for name in names:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            picture("red").save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["cats"], "has one ('cats')"),
+        (["train/cats"], "has one ('cats')"),
+        (["cats", "dogs/small"], "has 'cats', 'small', not all at one depth"),
+    ],
+)
+def test_a_folder_of_images_without_classes_says_what_it_has_and_what_is_needed(
+    names: list[str], found: str, tmp_path: Path
+) -> None:
+    folder = pictures_in(tmp_path / "pictures", *names)
+    expected = f"needs at least two such folders.*but {re.escape(str(folder))} {re.escape(found)}"
+    with pytest.raises(DataError, match=expected):
+        load_data(data(source="imagefolder", data_dir=str(folder)), input_shape=(3, 8, 8))
+
+
+def test_a_column_of_one_class_says_which(tmp_path: Path) -> None:
+    pictures_in(tmp_path, "a")
+    (tmp_path / "list.csv").write_text("image,label\n" + "a/0.png,cat\n" * 8)
+    config = data(source="csv", data_files=str(tmp_path / "list.csv"))
+    with pytest.raises(DataError, match="at least two classes apart, but 'label' holds 1: 'cat'"):
+        load_data(config, input_shape=(3, 8, 8))
+
+
+def test_fewer_images_to_learn_from_than_classes_are_refused() -> None:
+    config = data(splits={"validation": 0.5, "test": 0.4999})
+    with pytest.raises(DataError, match="it gets 1 of 1797 images and there are 10 classes: see "):
+        load_data(config, input_shape=(1, 8, 8))
+
+
+def test_few_images_and_absent_classes_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    load_data(data(splits={"validation": 0.002, "test": 0.98}), input_shape=(1, 8, 8))
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0].startswith("validation has 4 images: an accuracy on so few has a standard error")
+    assert "of up to 25 points" in said[0]
+    assert said[1] == "train has 32 images: few to learn from; see data.splits"
+    assert said[2].startswith("validation has no image of class ") and "and 1 more" in said[2]
+
+
+def test_enough_data_is_not_talked_about(caplog: pytest.LogCaptureFixture) -> None:
+    load_data(data(), input_shape=(1, 8, 8))
+    assert not caplog.records

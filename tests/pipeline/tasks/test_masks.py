@@ -13,7 +13,9 @@ from paretopath.data.scenes import SCENES, scenes
 from paretopath.errors import DataError
 from paretopath.recipe import Data
 from paretopath.tasks.registry import open_data
-from paretopath.tasks.segmentation.masks import Labels
+from paretopath.tasks.segmentation import occurrence
+from paretopath.tasks.segmentation.labels import Labels
+from paretopath.tasks.segmentation.opening import _TableMasks
 from paretopath.tasks.segmentation.section import SegmentationSection
 
 TASK = SegmentationSection()
@@ -114,7 +116,7 @@ def test_what_a_transform_pads_is_ignored(tmp_path: Path) -> None:
 
 
 def test_a_class_that_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="mask 0: classes of a mask must be under 2 or 255"):
+    with pytest.raises(DataError, match=r"image 0 of column 'annotation'.*must be under 2 or 255"):
         open_data(table_config(write_table(tmp_path)), TASK, input_shape=(3, 32, 48), num_classes=2)
 
 
@@ -175,3 +177,124 @@ def test_the_task_decides_what_targets_are() -> None:
     assert data.split("test")[0][1].shape == (64, 64)
     with pytest.raises(DataError, match="num_classes"):
         open_data(config(), TASK, input_shape=(3, 64, 64))
+
+
+def mask_table(folder: Path, masks: list[np.ndarray], column: str = "annotation") -> Path:
+    features = datasets.Features({"image": datasets.Image(), column: datasets.Image()})
+    pictures = [Image.fromarray(np.zeros((*mask.shape, 3), np.uint8)) for mask in masks]
+    rows = {"image": pictures, column: [Image.fromarray(mask) for mask in masks]}
+    file = folder / "masks.parquet"
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(file)
+    return file
+
+
+def halves(*classes: int) -> np.ndarray:
+    """(8, 8) as many equal stripes as there are classes."""
+    return np.repeat(np.array(classes, np.uint8), 64 // len(classes)).reshape(8, 8)
+
+
+def test_two_classes_stored_as_0_and_255_are_refused_before_training(tmp_path: Path) -> None:
+    file = mask_table(tmp_path, [halves(0, 255)] * 10)
+    expected = (
+        r"at least two classes, but 6 masks of train hold only 0; 50\.0 % of the pixels in "
+        r"6 masks of train are ignored \(255\): a class must not be stored as what is ignored"
+    )
+    with pytest.raises(DataError, match=expected):
+        open_data(table_config(file), TASK, input_shape=(3, 8, 8), num_classes=2)
+
+
+@pytest.mark.parametrize(
+    ("task", "void"),
+    [
+        (SegmentationSection(), 255),
+        (SegmentationSection(ignore_index=1), 1),
+        (SegmentationSection(skip_zero=True), 0),
+    ],
+)
+def test_masks_that_are_void_everywhere_are_refused(
+    task: SegmentationSection, void: int, tmp_path: Path
+) -> None:
+    file = mask_table(tmp_path, [halves(void)] * 10)
+    with pytest.raises(DataError, match=r"must hold classes, but 100\.0 % of the pixels in"):
+        open_data(table_config(file), task, input_shape=(3, 8, 8), num_classes=2)
+
+
+def test_masks_of_validation_that_are_void_are_refused(tmp_path: Path) -> None:
+    train = mask_table(tmp_path, [halves(0, 1)] * 10)
+    (tmp_path / "validation").mkdir()
+    void = mask_table(tmp_path / "validation", [halves(255)] * 2)
+    files = {"train": str(train), "validation": str(void)}
+    with pytest.raises(DataError, match="2 masks of validation are ignored"):
+        open_data(table_config(train, data_files=files), TASK, input_shape=(3, 8, 8), num_classes=2)
+
+
+def test_classes_that_never_occur_and_what_is_ignored_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    masks = [halves(1, 2, 255, 255)] * 9 + [np.full((8, 8), 255, np.uint8)]  # one is all void
+    data = open_data(
+        table_config(mask_table(tmp_path, masks)),
+        SegmentationSection(skip_zero=True),
+        input_shape=(3, 8, 8),
+        num_classes=3,
+    )
+    assert len(data.train) == 6
+    said = [record.getMessage() for record in caplog.records if "pixel" in record.getMessage()]
+    assert said[0] == ("no pixel of class '3' in 6 masks of train: nothing can be learned of it")
+    assert any(text.startswith("no pixel of class '3' in 2 masks of validation") for text in said)
+    assert any(
+        text.endswith("% of the pixels in 6 masks of train are ignored (0 and 255)")
+        for text in said
+    )
+
+
+def test_masks_without_fault_are_not_talked_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = mask_table(tmp_path, [halves(0, 1, 2, 3)] * 400)
+    open_data(table_config(file), TASK, input_shape=(3, 8, 8), num_classes=4)
+    assert not caplog.records
+
+
+def test_a_part_of_many_masks_is_looked_at_evenly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(occurrence, "LOOKED_AT", 3)
+    table = datasets.Dataset.from_parquet(str(mask_table(tmp_path, [halves(0)] * 5 + [halves(1)])))
+    masks = _TableMasks(table, table_config(tmp_path), 3, split="train")
+    found = occurrence.count_classes(masks, np.arange(6), Labels(3, 255))
+    assert str(found) == "3 of 6 masks" and found.pixels.tolist() == [0, 3 * 64, 0, 0]
+    assert (found.classes, found.absent) == ([0], [1, 2])
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "I;16", "L"])
+def test_masks_hold_classes_whatever_the_file_holds_them_in(mode: str, tmp_path: Path) -> None:
+    array = halves(0, 1)
+    if mode == "P":
+        picture = Image.fromarray(array).convert("P")
+        picture.putdata(array.flatten().tolist())
+        picture.putpalette([9, 9, 9, 200, 0, 0])
+    elif mode == "I;16":
+        picture = Image.fromarray(array.astype(np.uint16))
+    elif mode == "1":
+        picture = Image.fromarray(array * 255).convert("1")
+    else:
+        picture = Image.fromarray(array)
+    for index in range(8):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{index}.png")
+    picture.save(tmp_path / "mask.png")
+    lines = ["image,annotation", *(f"{index}.png,mask.png" for index in range(8))]
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    config = table_config(tmp_path / "list.csv", source="csv")
+    data = open_data(config, TASK, input_shape=(3, 8, 8), num_classes=2)
+    assert torch.equal(data.split("test")[0][1], torch.from_numpy(array).long())
+
+
+def test_a_mask_in_colours_is_named_with_its_file(tmp_path: Path) -> None:
+    for index in range(8):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{index}.png")
+    lines = ["image,annotation", *(f"{index}.png,{index}.png" for index in range(8))]
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    config = table_config(tmp_path / "list.csv", source="csv")
+    with pytest.raises(DataError, match=r"column 'annotation'.*\d\.png\): a mask must hold"):
+        open_data(config, TASK, input_shape=(3, 8, 8), num_classes=2)

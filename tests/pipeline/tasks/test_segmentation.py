@@ -175,3 +175,29 @@ def test_an_image_smaller_than_its_window_is_refused() -> None:
         SlidingWindow((8, 8), (4, 4)).corners(7, 9)
     with pytest.raises(InvalidValueError, match="stride"):
         SlidingWindow((8, 8), (9, 4))
+
+
+def test_labels_that_hold_one_class_and_void_give_a_finite_mean_over_what_counts() -> None:
+    # mmsegmentation#3787: binary masks whose foreground is what is ignored
+    masks = torch.zeros(4, 8, 8, dtype=torch.int64)
+    masks[:, :, 4:] = 255
+    masks[2] = 255  # one image is void everywhere
+    logits = torch.zeros(4, 3, 8, 8)
+    logits[:, 0] = 1.0
+    logits[:, 1, :, 4:] = 2.0  # a class that is only predicted where nothing counts
+    scorer = Segmentation().scorer()
+    scorer.update(logits, masks)
+    score = scorer.compute()
+    assert (score.value, score.samples) == (1.0, 4) and math.isfinite(score.error)
+    assert scorer.counted == [0]
+
+
+def test_a_class_that_is_only_predicted_counts_as_nought() -> None:
+    masks = torch.zeros(1, 4, 4, dtype=torch.int64)
+    logits = torch.zeros(1, 3, 4, 4)
+    logits[:, 0] = 1.0
+    logits[:, 2, 0] = 2.0  # a quarter of the pixels
+    scorer = Segmentation().scorer()
+    scorer.update(logits, masks)
+    assert scorer.counted == [0, 2]
+    assert scorer.compute().value == pytest.approx((0.75 + 0.0) / 2)

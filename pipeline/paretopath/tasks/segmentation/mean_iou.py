@@ -48,6 +48,13 @@ class MeanIoU:
             raise InvalidValueError("mIoU needs at least one image, but got none")
         return torch.cat(self._counts).cpu().numpy()
 
+    @property
+    def counted(self) -> list[int]:
+        """The classes that the mean is over: those that occur, or are predicted, somewhere."""
+        right, predicted, true = self.counts.sum(0)
+        classes: list[int] = np.flatnonzero(predicted + true - right).tolist()
+        return classes
+
     def resampled(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """See :class:`~paretopath.tasks.task.ResamplingScorer`."""
         return resampled_iou(self.counts, draws)

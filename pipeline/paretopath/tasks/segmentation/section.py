@@ -54,7 +54,8 @@ class SegmentationSection(TaskSection):
         self, data: Data, *, input_shape: tuple[int, int, int], num_classes: int | None
     ) -> Any:
         """See :class:`TaskSection`."""
-        from paretopath.tasks.segmentation.masks import Labels, load_masks
+        from paretopath.tasks.segmentation.labels import Labels
+        from paretopath.tasks.segmentation.opening import load_masks
 
         if num_classes is None:
             raise DataError("segmentation needs a space that has num_classes")

@@ -1,0 +1,112 @@
+"""Which images belong to each part of a data set: splits of the source, or carved out of train."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sized
+from typing import TypeVar
+
+import numpy as np
+
+from paretopath.data.splits import Indices, stratified
+from paretopath.errors import DataError, nearest
+from paretopath.recipe import Data
+
+_log = logging.getLogger(__name__)
+
+# Shares of `train` that are carved out where neither the recipe nor the source has a split. More
+# for test, because the figures that are reported rest on it.
+DEFAULT_SHARES = {"test": 0.25, "validation": 0.15}
+
+FEW = 50
+"""Images on which an accuracy of one half has a standard error of 7 points."""
+
+E = TypeVar("E", bound=Sized)
+
+
+def choose_parts(
+    config: Data, sources: Mapping[str, E], classes_of: Callable[[E], Indices]
+) -> dict[str, tuple[E, Indices]]:
+    """The images of train, validation and test.
+
+    Parts that are carved out of ``train`` are stratified by class; test comes before validation, so
+    that the test images don't depend on the share of validation.
+
+    Args:
+        config: the recipe's section.
+        sources: the source's own splits.
+        classes_of: (n,) the class of each example of a split, for stratification.
+
+    Raises:
+        DataError: there is no such split, or one gets no images.
+    """
+    train = own_split(config, sources, config.splits.train, "train")
+    parts: dict[str, tuple[E, Indices]] = {}
+    carved: dict[str, int] = {}
+    for name, default in DEFAULT_SHARES.items():
+        wanted = getattr(config.splits, name)
+        if wanted is None:
+            wanted = name if name in sources else default
+        if isinstance(wanted, str):
+            examples = own_split(config, sources, wanted, name)
+            parts[name] = (examples, np.arange(len(examples)))
+        else:
+            carved[name] = round(wanted * len(train))
+    pieces = stratified(classes_of(train), list(carved.values()), seed=config.seed)
+    for name, indices in zip([*carved, "train"], pieces, strict=True):
+        parts[name] = (train, indices)
+    for name, (_, indices) in parts.items():
+        if len(indices) == 0:
+            raise DataError(
+                f"every split must have images, but {name} gets none of the {len(train)} "
+                f"in {config.splits.train!r}: see data.splits"
+            )
+        if len(indices) < FEW:
+            _log.warning("%s; see data.splits", _few(name, len(indices)))
+    return parts
+
+
+def _few(name: str, images: int) -> str:
+    count = f"{name} has {images} image{'s' if images > 1 else ''}"
+    if name == "train":
+        return f"{count}: few to learn from"
+    error = 50 / math.sqrt(images)
+    return f"{count}: an accuracy on so few has a standard error of up to {error:.0f} points"
+
+
+def own_split(config: Data, sources: Mapping[str, E], wanted: str, field: str) -> E:
+    """A split of the source by its name; DataError if it has none of that name."""
+    if wanted not in sources:
+        raise DataError(
+            f"data.splits.{field} must be a split of the source, but got {wanted!r}; "
+            f"{nearest(wanted, sources)}"
+        )
+    return sources[wanted]
+
+
+def check_classes(classes: Mapping[str, Indices], names: tuple[str, ...]) -> None:
+    """Says which classes a part lacks, and refuses what can't be learned.
+
+    Args:
+        classes: by part, ``train`` among them: (n,) the class of each image.
+        names: of the classes.
+
+    Raises:
+        DataError: train has fewer images than there are classes.
+    """
+    everything = np.unique(np.concatenate(list(classes.values())))
+    for name, rows in classes.items():
+        if name == "train" and len(rows) < len(everything):
+            raise DataError(
+                f"train must have an image of every class to learn from, but it gets {len(rows)} "
+                f"of {sum(map(len, classes.values()))} images and there are {len(everything)} "
+                f"classes: see data.splits"
+            )
+        absent = [names[number] for number in np.setdiff1d(everything, rows)]
+        if absent:
+            _log.warning("%s has no image of class %s", name, listed(absent))
+
+
+def listed(names: list[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    shown = ", ".join(repr(name) for name in names[:5])
+    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
