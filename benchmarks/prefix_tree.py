@@ -55,7 +55,7 @@ def unit_macs(
     model: ElasticModel, table: CostTable, paths: Sequence[ExecutionPath]
 ) -> tuple[int, int]:
     """MACs of all steps that the tree runs for one image, and of all paths one by one."""
-    costs = {path: {c.unit: c.macs for c in table.breakdown(path)} for path in paths}
+    costs = {path: {c.unit: c.costs["macs"] for c in table.breakdown(path)} for path in paths}
     tree = PrefixTree(model, paths)
     shared = 0
     for node in tree.nodes():

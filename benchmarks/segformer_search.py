@@ -98,7 +98,7 @@ class Meter:
         cpu_seconds = time.process_time() - self.cpu_start
         for path in paths:
             for unit in self.table.breakdown(path):
-                self.macs[unit.unit, unit.trace.choice] = unit.macs
+                self.macs[unit.unit, unit.trace.choice] = int(unit.costs["macs"])
         found = []
         costs = np.asarray(self.table(paths)[self.cost], dtype=float)
         for cost, outcome in zip(costs.tolist(), outcomes, strict=True):

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from paretopath.costs import COST_NAMES
 from paretopath.paths import Condition, Decision, ExecutionPath, IndexMatrix, SearchSpace
-from paretopath.search.candidates import COSTS
 from paretopath.tasks.task import Score
 
 IMAGES = 1000
@@ -65,7 +65,7 @@ class FormulaPricer:
             energy[matrix[:, self.space.positions[name]] == index] = np.nan
         unknown = np.full(len(matrix), np.nan)
         known = {"energy_mj": energy, "latency_ms": energy**2 / 10}
-        return {name: known.get(name, unknown) for name in COSTS}
+        return {name: known.get(name, unknown) for name in COST_NAMES}
 
 
 class FormulaEvaluator:

@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from paretopath.cli.quantities import percent, quantity
+from paretopath.quantities import percent, quantity
 from paretopath.search import SearchProgress
 from paretopath.training.epoch import Epoch
 

@@ -1,60 +1,67 @@
 """The costs of any number of paths by look-up: each unit's choices are traced and priced once."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from paretopath.cost.model import CostModel, Costs, Floats
+from paretopath.costs import COST_NAMES, COSTS, CostName, cost_named, known_costs
 from paretopath.elastic import ElasticSpace, Unit
+from paretopath.errors import nearest
 from paretopath.paths import ABSENT, IndexMatrix, Value
-from paretopath.tracing import Tracer, UnitTrace, build_on_meta, total_macs
+from paretopath.tracing import Tracer, UnitTrace, build_on_meta
 
 Ints = npt.NDArray[np.int64]
-_ENERGY, _LATENCY, _DRAM, _MACS, _PARAMS = range(5)
+Numbers = npt.NDArray[np.float64 | np.int64]
 
 
-@dataclass(frozen=True)
 class PathCosts:
-    """Costs of n paths, each an array of shape (n,), for a batch of one.
+    """Costs of n paths, for a batch of one: for each of :data:`~paretopath.costs.COSTS` an array of
+    shape (n,), by its name (``costs["energy_mj"]``) or as an attribute (``costs.energy_mj``).
 
-    Attributes:
-        energy_mj: millijoules.
-        latency_ms: milliseconds.
-        macs: multiply-accumulates.
-        params: parameters of the static model.
-        dram_bytes: bytes to and from DRAM.
+    Args:
+        table: (n, costs), a column for each of :data:`~paretopath.costs.COSTS`; NaN where one is
+            not known.
     """
 
-    energy_mj: Floats
-    latency_ms: Floats
-    macs: Ints
-    params: Ints
-    dram_bytes: Floats
+    def __init__(self, table: Floats) -> None:
+        self._table = table
 
-    def __getitem__(self, name: str) -> npt.NDArray[np.float64 | np.int64]:
-        column: npt.NDArray[np.float64 | np.int64] = getattr(self, name)
+    def __getitem__(self, name: str) -> Numbers:
+        column: Numbers = self._table[:, COST_NAMES.index(cost_named(name).name)]
+        if cost_named(name).whole:
+            column = column.round().astype(np.int64)
         return column
 
+    def __getattr__(self, name: str) -> Numbers:
+        if name in COST_NAMES:
+            return self[name]
+        raise AttributeError(f"there is no cost {name!r}; {nearest(name, COST_NAMES)}")
+
     def __len__(self) -> int:
-        return len(self.energy_mj)
+        return len(self._table)
 
     def row(self, index: int) -> dict[str, float | int]:
         """One path's costs by name."""
-        return {name: getattr(self, name)[index].item() for name in self.__dataclass_fields__}
+        return {name: self[name][index].item() for name in COST_NAMES}
 
 
 @dataclass(frozen=True)
 class UnitCost:
-    """What one unit adds to a path's cost."""
+    """What one unit adds to a path's cost.
+
+    Attributes:
+        unit: its name.
+        trace: what it does.
+        costs: those of :data:`~paretopath.costs.COSTS` that are known.
+    """
 
     unit: str
     trace: UnitTrace
-    energy_mj: float
-    latency_ms: float
-    macs: int
-    params: int
+    costs: Mapping[CostName, float]
 
 
 class _UnitTable:
@@ -67,7 +74,7 @@ class _UnitTable:
         self.columns = [space.positions[name] for name in unit.decisions]
         sizes = [len(space.decisions[column].values) + 1 for column in self.columns]  # + 1: absent
         self.strides = np.cumprod([1, *sizes[:-1]]).astype(np.int64)[: len(sizes)]
-        self.costs = np.full((int(np.prod(sizes, dtype=np.int64)), 5), np.nan)
+        self.costs = np.full((int(np.prod(sizes, dtype=np.int64)), len(COSTS)), np.nan)
         self.known = np.zeros(len(self.costs), dtype=bool)
 
     def keys(self, matrix: IndexMatrix) -> Ints:
@@ -102,7 +109,7 @@ class CostTable:
 
     def encoded(self, matrix: IndexMatrix) -> PathCosts:
         """The costs of a canonical index matrix (n_paths, n_decisions), vectorised over paths."""
-        totals = np.zeros((len(matrix), 5))
+        totals = np.zeros((len(matrix), len(COSTS)))
         ended = np.zeros(len(matrix), dtype=bool)
         located = []
         for table in self._tables.values():
@@ -115,36 +122,25 @@ class CostTable:
             located.append((table, rows, table.keys(matrix[rows])))
         self._fill(matrix, located)
         for table, rows, keys in located:
-            if len(rows) == len(matrix):
-                totals += table.costs[keys]
-            else:
-                totals[rows] += table.costs[keys]
-        return PathCosts(
-            energy_mj=totals[:, _ENERGY],
-            latency_ms=totals[:, _LATENCY],
-            macs=totals[:, _MACS].round().astype(np.int64),
-            params=totals[:, _PARAMS].round().astype(np.int64),
-            dram_bytes=totals[:, _DRAM],
-        )
+            found = table.costs[keys]
+            for column, cost in enumerate(COSTS):
+                if cost.is_sum:
+                    totals[rows, column] += found[:, column]
+                else:
+                    totals[rows, column] = np.maximum(totals[rows, column], found[:, column])
+        return PathCosts(totals)
 
     def breakdown(self, path: Mapping[str, Value]) -> list[UnitCost]:
         """What each unit of a path costs, in the order in which they run."""
         traces = self._traces(self.space.canonical(path))
         costs = self.cost_model.unit_costs(traces)
         return [
-            UnitCost(
-                unit=trace.unit.name,
-                trace=trace,
-                energy_mj=float(costs.energy_mj[i]),
-                latency_ms=float(costs.latency_ms[i]),
-                macs=total_macs(trace.layers),
-                params=trace.params,
-            )
+            UnitCost(trace.unit.name, trace, known_costs(_by_name(_row(costs, i, trace))))
             for i, trace in enumerate(traces)
         ]
 
     def rows(self) -> dict[str, tuple[Ints, Floats]]:
-        """For each unit, the keys of the forms that were priced, (n,), and their costs, (n, 5)."""
+        """For each unit, the keys of the n forms that were priced, and their (n, costs) costs."""
         tables = self._tables.items()
         known = {name: np.flatnonzero(table.known) for name, table in tables}
         return {name: (keys, self._tables[name].costs[keys]) for name, keys in known.items()}
@@ -187,11 +183,15 @@ class CostTable:
         }
 
 
-def _row(costs: Costs, index: int, trace: UnitTrace) -> tuple[float, float, float, int, int]:
-    return (
-        float(costs.energy_mj[index]),
-        float(costs.latency_ms[index]),
-        float(costs.dram_bytes[index]),
-        total_macs(trace.layers),
-        trace.params,
-    )
+def _row(costs: Costs, index: int, trace: UnitTrace) -> list[float]:
+    return [
+        float(costs[cost.name][index] if cost.of_unit is None else cost.of_unit(trace))
+        for cost in COSTS
+    ]
+
+
+def _by_name(row: Sequence[float]) -> dict[CostName, float | None]:
+    return {
+        name: value if math.isfinite(value) else None
+        for name, value in zip(COST_NAMES, row, strict=True)
+    }

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from paretopath.costs import COST_NAMES, CostName, cost_named
 from paretopath.errors import InvalidValueError, nearest
-from paretopath.front import COSTS, CostName, Point, known_cost
+from paretopath.front import Point, known_cost
+from paretopath.quantities import told_apart
 
 Budget = Mapping[str, float | None]
 """Upper bounds for one image by the names of costs, in their units; None for no bound."""
@@ -79,18 +81,24 @@ class Chooser:
         )
 
     def _nothing_fits(self, bounds: Mapping[CostName, float]) -> str:
-        wanted = " and ".join(_read(bound, name) for name, bound in bounds.items())
-        least = {
-            name: min(known_cost(option.point, name) for option in self.options) for name in bounds
-        }
-        needed = " and ".join(_read(value, name) for name, value in least.items())
+        pairs = []
+        for name, bound in bounds.items():
+            least = min(known_cost(option.point, name) for option in self.options)
+            pairs.append(told_apart(bound, least, cost_named(name).unit))
+        titles = [cost_named(name).title for name in bounds]
+        wanted, needed = (
+            " and ".join(f"{pair[i]} of {title}" for pair, title in zip(pairs, titles, strict=True))
+            for i in (0, 1)
+        )
         each = "the least that any needs is" if len(bounds) == 1 else "the least of each is"
         return f"no path keeps to a budget of {wanted}; {each} {needed}"
 
 
 def _known(options: Sequence[Option]) -> tuple[CostName, ...]:
     return tuple(
-        name for name in COSTS if all(option.point.cost(name) is not None for option in options)
+        name
+        for name in COST_NAMES
+        if all(option.point.cost(name) is not None for option in options)
     )
 
 
@@ -118,10 +126,3 @@ def _positive(name: str, bound: float) -> float:
     if isinstance(bound, bool) or not isinstance(bound, int | float) or not bound > 0:
         raise InvalidValueError(f"a budget must be a number over 0, but got {name}={bound!r}")
     return float(bound)
-
-
-def _read(value: float, name: CostName) -> str:
-    """A cost as people read it."""
-    unit = name.rpartition("_")[2]
-    units = {"mj": "mJ", "ms": "ms", "bytes": "bytes"}
-    return f"{value:.4g} {units[unit]}" if unit in units else f"{value:.4g} {name}"

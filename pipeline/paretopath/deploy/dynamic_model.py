@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from paretopath.costs import CostName
 from paretopath.deploy.chooser import Chooser, Option
 from paretopath.deploy.exits import (
     EarlyExit,
@@ -23,7 +24,7 @@ from paretopath.deploy.loading import load_deployable
 from paretopath.deploy.preprocessing import Preprocessing
 from paretopath.elastic import ElasticModel, Step
 from paretopath.errors import InvalidValueError
-from paretopath.front import CostName, Point
+from paretopath.front import Point
 from paretopath.paths import ExecutionPath, Value
 from paretopath.tasks.task import Task
 

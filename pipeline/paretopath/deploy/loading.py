@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from paretopath.costs import CostName
 from paretopath.deploy.chooser import Option, worth_having
 from paretopath.deploy.preprocessing import Preprocessing
 from paretopath.elastic import ElasticModel, ElasticSpace
@@ -14,7 +15,7 @@ from paretopath.elastic.exits import exits_on_the_way
 from paretopath.elastic.own import PathTensors
 from paretopath.elastic.registry import create_space
 from paretopath.errors import InvalidValueError, RunDirectoryError, nearest
-from paretopath.front import CostName, Front, Point
+from paretopath.front import Front, Point
 from paretopath.paths import ExecutionPath
 from paretopath.recipe import load_recipe
 from paretopath.run.directory import RunDirectory

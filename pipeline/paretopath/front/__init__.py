@@ -8,25 +8,21 @@ about a path, :mod:`~paretopath.front.front` the front and its file;
 from paretopath.front.dominance import Archive, hypervolume, hypervolume_history, pareto_front
 from paretopath.front.front import SCHEMA, Front, load_front, to_record
 from paretopath.front.points import (
-    COSTS,
-    CostName,
+    Outcome,
     Point,
     Retrained,
-    State,
     TrialRecord,
     known_cost,
 )
 from paretopath.front.selection import select
 
 __all__ = [
-    "COSTS",
     "SCHEMA",
     "Archive",
-    "CostName",
     "Front",
+    "Outcome",
     "Point",
     "Retrained",
-    "State",
     "TrialRecord",
     "hypervolume",
     "hypervolume_history",

@@ -11,10 +11,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from paretopath.costs import COST_NAMES, COSTS, CostName, cost_named
 from paretopath.errors import InvalidValueError, RunDirectoryError, nearest
 from paretopath.files import write_atomically
 from paretopath.front.dominance import hypervolume, pareto_front
-from paretopath.front.points import CostName, Point, known_cost
+from paretopath.front.points import Point, known_cost
 
 SCHEMA = 1
 FILE = "front.json"
@@ -36,7 +37,7 @@ class Front:
             ``predicted by …``.
 
     Raises:
-        InvalidValueError: the points are not a front in that order, or a cost is unknown.
+        InvalidValueError: the points are not a front in that order, or a cost is unknown, or none.
     """
 
     points: tuple[Point, ...]
@@ -48,6 +49,7 @@ class Front:
     accuracy_source: str = "measured on validation"
 
     def __post_init__(self) -> None:
+        cost_named(self.cost)
         costs = [self.cost_of(point) for point in self.points]
         mask = pareto_front([point.accuracy for point in self.points], costs)
         if costs != sorted(costs) or not mask.all():
@@ -184,6 +186,7 @@ class Front:
                 f"another version of paretopath"
             )
         try:
+            content = _with_costs_together(content)
             front = TypeAdapter(cls).validate_json(json.dumps(content), strict=True)
             _check_derived(front, content)
         except ValidationError as error:
@@ -203,11 +206,38 @@ def to_record(point: Point) -> dict[str, Any]:
     """A point as a record of front.json: its fields, and what readers should not have to derive."""
     fields: dict[str, Any] = TypeAdapter(Point).dump_python(point, mode="json")
     retrained = fields.pop("retrained")
-    derived = {
-        "retrained_accuracy": point.retrained_accuracy,
-        "retrained_error": point.retrained_error,
-    }
-    return {"id": point.id} | fields | derived | {"retrained": retrained}
+    record: dict[str, Any] = {"id": point.id}
+    for name, value in fields.items():  # the costs stand side by side with the rest, all of them
+        is_costs = name == "costs"
+        record |= {c: point.cost(c) for c in COST_NAMES} if is_costs else {name: value}
+    record["retrained_accuracy"] = point.retrained_accuracy
+    record["retrained_error"] = point.retrained_error
+    return record | {"retrained": retrained}
+
+
+def _with_costs_together(content: Any) -> Any:
+    """A front file's content, its records' costs in a mapping as points have them. A cost that is
+    newer than the file is absent.
+    """
+
+    def gathered(record: Any, place: str) -> Any:
+        if not isinstance(record, dict):
+            return record
+        for cost in COSTS:
+            if cost.required and cost.name not in record:
+                raise InvalidValueError(f"{place}.{cost.name} is missing")
+        costs = {name: record[name] for name in COST_NAMES if record.get(name) is not None}
+        return {key: value for key, value in record.items() if key not in COST_NAMES} | {
+            "costs": costs
+        }
+
+    content = dict(content)
+    if "full" in content:
+        content["full"] = gathered(content["full"], "full")
+    if isinstance(content.get("points"), list):
+        points = enumerate(content["points"])
+        content["points"] = [gathered(record, f"points[{i}]") for i, record in points]
+    return content
 
 
 def _check_derived(front: Front, content: Mapping[str, Any]) -> None:
@@ -228,7 +258,8 @@ def _check_derived(front: Front, content: Mapping[str, Any]) -> None:
 def _first_problem(error: ValidationError) -> str:
     """The first problem that pydantic found, as the end of a sentence."""
     problem = error.errors(include_url=False)[0]
-    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in problem["loc"]).lstrip(".")
+    parts = [part for part in problem["loc"] if part != "costs"]
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts).lstrip(".")
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{place} is missing"

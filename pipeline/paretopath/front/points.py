@@ -4,17 +4,16 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import PlainSerializer, PlainValidator
 
+from paretopath.costs import COST_NAMES, COSTS, CostName, cost_named, known_costs
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import ExecutionPath, Value
 
-CostName = Literal["energy_mj", "latency_ms", "macs", "params", "dram_bytes"]
-State = Literal["complete", "stopped", "infeasible", "failed"]
-
-COSTS: tuple[CostName, ...] = ("energy_mj", "latency_ms", "macs", "params", "dram_bytes")
+Outcome = Literal["complete", "stopped", "failed"]
+"""How a trial ended."""
 
 
 def _read_path(choices: object) -> ExecutionPath:
@@ -39,13 +38,12 @@ class TrialRecord:
 
     Attributes:
         number: the trial's number in the study, from 0.
-        state: ``complete``; ``stopped`` early, with the accuracy that it had by then;
-            ``infeasible``, refused by its cost before any image was run; ``failed``.
+        state: ``complete``; ``stopped`` early, with the accuracy that it had by then; ``failed``.
         path: its path.
         accuracy: in [0, 1]; None if none was measured.
         accuracy_error: its standard error.
         samples: how many images the accuracy rests on.
-        costs: those of :data:`COSTS` that are known, for one image.
+        costs: those of :data:`~paretopath.costs.COSTS` that are known, for one image.
         failure: why it failed; None where it did not.
 
     Raises:
@@ -53,7 +51,7 @@ class TrialRecord:
     """
 
     number: int
-    state: State
+    state: Outcome
     path: ExecutionPath
     accuracy: float | None
     accuracy_error: float | None
@@ -64,8 +62,7 @@ class TrialRecord:
     def __post_init__(self) -> None:
         _require_finite(self)
         for name, value in self.costs.items():
-            if name not in COSTS:
-                raise InvalidValueError(f"{name!r} is not a cost; {nearest(name, COSTS)}")
+            cost_named(name)
             if not math.isfinite(value):
                 raise InvalidValueError(
                     f"{name} of trial {self.number} must be finite, not {value}"
@@ -105,16 +102,15 @@ class Point:
         accuracy: what the search chose by, in [0, 1], before any retraining.
         accuracy_error: its standard error; 0 for a prediction.
         samples: how many images the accuracy rests on; 0 for a prediction.
-        macs: multiply-accumulates for one image.
-        params: weights and biases in use.
-        energy_mj: for one image, as latency_ms and dram_bytes; None where the cost model does not
-            say.
+        costs: those of :data:`~paretopath.costs.COSTS` that are known, for one image; each can
+            be read as an attribute too (``point.energy_mj``), None where it is not known.
         test_accuracy: of the same weights on the test split; None until it is evaluated.
         test_error: its standard error.
         retrained: what retraining made of the path, by mode (``separate``, ``shared``).
 
     Raises:
-        InvalidValueError: a number is not finite.
+        InvalidValueError: a number is not finite, a name is no cost, or one that every point has
+            is missing.
     """
 
     path: PathField
@@ -122,17 +118,28 @@ class Point:
     accuracy: float
     accuracy_error: float
     samples: int
-    macs: int
-    params: int
-    energy_mj: float | None = None
-    latency_ms: float | None = None
-    dram_bytes: float | None = None
+    costs: Mapping[CostName, float] = field(hash=False)
     test_accuracy: float | None = None
     test_error: float | None = None
     retrained: Mapping[str, Retrained] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _require_finite(self)
+        for name, value in self.costs.items():
+            if not math.isfinite(value):
+                raise InvalidValueError(
+                    f"{cost_named(name).name} must be finite (None if it was not measured), "
+                    f"but got {value}"
+                )
+        for cost in COSTS:
+            if cost.required and cost.name not in self.costs:
+                raise InvalidValueError(f"a point must have {cost.name}")
+        object.__setattr__(self, "costs", known_costs(self.costs))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in COST_NAMES:
+            return self.costs.get(name)
+        raise AttributeError(f"a point has no {name!r}")
 
     @classmethod
     def of_trial(cls, trial: TrialRecord) -> "Point":
@@ -140,27 +147,23 @@ class Point:
 
         Raises:
             InvalidValueError: the trial is not complete (its accuracy is absent, or rests on some
-                of the images only), or its macs or params are unknown.
+                of the images only), or a cost that every point has is unknown.
         """
         if trial.state != "complete" or trial.accuracy is None or trial.accuracy_error is None:
             raise InvalidValueError(
                 f"only a complete trial can stand on a front, but trial {trial.number} is "
                 f"{trial.state} with accuracy {trial.accuracy} ± {trial.accuracy_error}"
             )
-        for name in ("macs", "params"):
-            if name not in trial.costs:
-                raise InvalidValueError(f"trial {trial.number} must have {name} to be a point")
+        for cost in COSTS:
+            if cost.required and cost.name not in trial.costs:
+                raise InvalidValueError(f"trial {trial.number} must have {cost.name} to be a point")
         return cls(
             path=trial.path,
             number=trial.number,
             accuracy=trial.accuracy,
             accuracy_error=trial.accuracy_error,
             samples=trial.samples,
-            macs=int(trial.costs["macs"]),
-            params=int(trial.costs["params"]),
-            energy_mj=trial.costs.get("energy_mj"),
-            latency_ms=trial.costs.get("latency_ms"),
-            dram_bytes=trial.costs.get("dram_bytes"),
+            costs=trial.costs,
         )
 
     @property
@@ -192,8 +195,7 @@ class Point:
 
     def cost(self, name: CostName) -> float | None:
         """One of the point's costs, None where it is unknown."""
-        value: float | None = getattr(self, name)
-        return value
+        return self.costs.get(cost_named(name).name)
 
 
 def known_cost(point: Point, name: CostName) -> float:
@@ -204,8 +206,7 @@ def known_cost(point: Point, name: CostName) -> float:
     """
     value = point.cost(name)
     if value is None:
-        known = [other for other in COSTS if point.cost(other) is not None]
-        raise InvalidValueError(f"path {point.id} has no {name}; {nearest(name, known)}")
+        raise InvalidValueError(f"path {point.id} has no {name}; {nearest(name, point.costs)}")
     return value
 
 

@@ -3,10 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 
+from paretopath.costs import COSTS, CostName, cost_named
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.front.front import Front
-from paretopath.front.points import CostName, Point, known_cost
-from paretopath.recipe.budget import BudgetUnit, parse_budget
+from paretopath.front.points import Point, known_cost
+from paretopath.quantities import told_apart
+from paretopath.recipe.budget import is_amount_of, parse_budget
 
 _FORMS = ("knee", "all", "budget=70%", "budget=12.5mJ", "count=4", "id=…")
 
@@ -70,19 +72,31 @@ def _knee(front: Front) -> Point:
 
 
 def _within(front: Front, budget: str) -> Point:
-    cost: CostName = front.cost
-    if not budget.endswith("%"):
-        cost = "latency_ms" if budget.endswith("s") else "energy_mj"
-    unit: BudgetUnit = "ms" if cost == "latency_ms" else "mJ"
+    cost = _limited(front, budget)
+    title, unit = cost_named(cost).title, cost_named(cost).unit
     limit = parse_budget(budget, unit, known_cost(front.full, cost))
     fitting = [point for point in front.points if known_cost(point, cost) <= limit]
     if not fitting:
         cheapest = min(front.points, key=lambda point: known_cost(point, cost))
+        allowed, least = told_apart(limit, known_cost(cheapest, cost), unit)
         raise InvalidValueError(
-            f"no path of the front fits a budget of {limit:.6g} ({cost}); the cheapest, "
-            f"{cheapest.id}, takes {known_cost(cheapest, cost):.6g}"
+            f"no path of the front fits a budget of {allowed} of {title}; the cheapest, "
+            f"{cheapest.id}, takes {least}"
         )
     return max(fitting, key=lambda point: point.accuracy)
+
+
+def _limited(front: Front, budget: str) -> CostName:
+    """The cost that a budget is for: the front's own, unless its unit is that of one other."""
+    if is_amount_of(budget, cost_named(front.cost).unit) or budget.endswith("%"):
+        return front.cost
+    found = [cost.name for cost in COSTS if is_amount_of(budget, cost.unit)]
+    if len(found) > 1:
+        raise InvalidValueError(
+            f"a budget of {budget!r} could limit any of {', '.join(found)}, and the front is of "
+            f"{front.cost}"
+        )
+    return found[0] if found else front.cost
 
 
 def _spread(front: Front, count: int) -> list[Point]:

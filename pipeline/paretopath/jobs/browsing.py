@@ -1,13 +1,12 @@
 """What people browse in W&B of a run beside its curves: its front, and what came of its paths."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from paretopath.cost import CostTable
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.sensitivity import Sensitivity
-from paretopath.front import CostName, Front, Point, TrialRecord, select
+from paretopath.front import Front, Point, TrialRecord, select
 from paretopath.run import Run, build_space, build_table
 from paretopath.showing.breakdown import Row
 from paretopath.showing.measure import load_measured
@@ -57,14 +56,10 @@ def track_outcome(run: Run, tracking: Tracking) -> None:
 def unit_costs(table: CostTable, front: Front) -> dict[str, list[UnitCost]]:
     """What the units of the front's paths and of the full path cost, by path id."""
     points = {point.id: point for point in (*front.points, front.full)}
-    names: tuple[CostName, ...] = ("energy_mj", "latency_ms", "macs")
     costs = {}
     for point in points.values():
         units = table.breakdown(point.path)
-        costs[point.id] = [
-            UnitCost(u.unit, {n: getattr(u, n) for n in names if math.isfinite(getattr(u, n))})
-            for u in units
-        ]
+        costs[point.id] = [UnitCost(unit.unit, unit.costs) for unit in units]
     return costs
 
 

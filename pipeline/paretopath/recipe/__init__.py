@@ -1,7 +1,7 @@
 """The recipe's schema, loading, and errors that name the line."""
 
 from paretopath.errors import RecipeError
-from paretopath.recipe.budget import BudgetUnit, parse_budget
+from paretopath.recipe.budget import parse_budget
 from paretopath.recipe.data import Data
 from paretopath.recipe.launch import Launch
 from paretopath.recipe.recipe import Recipe, load_recipe
@@ -18,7 +18,6 @@ from paretopath.recipe.tasks import TaskSection
 
 __all__ = [
     "Accuracy",
-    "BudgetUnit",
     "Data",
     "Hardware",
     "Launch",

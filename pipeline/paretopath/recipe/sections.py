@@ -4,9 +4,11 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from paretopath.recipe.budget import BudgetUnit, parse_budget
+from paretopath.costs import CostName, cost_named
+from paretopath.quantities import Unit
+from paretopath.recipe.budget import parse_budget
 from paretopath.recipe.section import (
     LocalFile,
     Number,
@@ -216,7 +218,14 @@ class RetrainSettings(TrainSettings):
     )
 
 
-def _budget(unit: BudgetUnit) -> BeforeValidator:
+def _known_cost(name: str) -> str:
+    return cost_named(name).name
+
+
+CostField = Annotated[str, AfterValidator(_known_cost)]
+
+
+def _budget(unit: Unit) -> BeforeValidator:
     def check(value: Any) -> Any:
         if value is None:
             return None
@@ -267,14 +276,16 @@ class Search(Section):
         ge=1,
         description="paths that are proposed and scored together; null: more as more is known",
     )
-    cost: Literal["energy_mj", "latency_ms", "macs"] = Field(
-        default="energy_mj", description="what falls as accuracy rises"
-    )
+    cost: CostField = Field(default="energy_mj", description="what falls as accuracy rises")
     energy_budget: Annotated[str | None, _budget("mJ")] = Field(
         default=None, description="no path over it: share of the full path (70%) or amount (12.5mJ)"
     )
     latency_budget: Annotated[str | None, _budget("ms")] = Field(
         default=None, description="no path over it: share of the full path (70%) or amount (8ms)"
+    )
+    budgets: dict[CostField, str] = Field(
+        default={},
+        description="no path over them: any costs by name (activation_bytes: 256kB, params: 70%)",
     )
     start: Literal["spread", "sensitivity"] = Field(
         default="spread",
@@ -298,6 +309,31 @@ class Search(Section):
     lease_seconds: Number = Field(
         default=60.0, gt=0, description="a worker that is silent for so long is taken for dead"
     )
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _amounts(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        for name, text in value.items():
+            parse_budget(str(text), cost_named(str(name)).unit, 1.0)
+        return {name: str(text) for name, text in value.items()}
+
+    @model_validator(mode="after")
+    def _each_limited_once(self) -> Self:
+        for name, budget in (
+            ("energy_mj", self.energy_budget),
+            ("latency_ms", self.latency_budget),
+        ):
+            if budget is not None and name in self.budgets:
+                raise ValueError(f"{name} must have one budget, but has one in budgets too")
+        return self
+
+    @property
+    def limits(self) -> dict[CostName, str]:
+        """All budgets, as they are written, by the cost that they limit."""
+        own = {"energy_mj": self.energy_budget, "latency_ms": self.latency_budget}
+        return {name: text for name, text in own.items() if text is not None} | self.budgets
 
     @field_validator("storage")
     @classmethod

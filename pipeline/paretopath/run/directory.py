@@ -6,6 +6,7 @@ Deploying rests on it, so nothing of the search is imported before its trials ar
 from itertools import count
 from pathlib import Path
 
+from paretopath.costs import cost_named
 from paretopath.elastic.batch_norm import StatisticsFolder
 from paretopath.front import Front, TrialRecord
 from paretopath.front.front import FILE
@@ -102,11 +103,8 @@ class RunDirectory:
 
 def default_directory(recipe: Recipe) -> Path:
     """Where a recipe's run goes if nobody says otherwise: ``runs/NAME``, budgets in the name."""
-    budgets = {
-        "energy": recipe.search.energy_budget,
-        "latency": recipe.search.latency_budget,
-    }
-    parts = [f"{name}-{text}" for name, text in budgets.items() if text is not None]
+    budgets = recipe.search.limits.items()
+    parts = [f"{cost_named(name).title}-{text}" for name, text in budgets]
     name = "_".join([recipe.name, *parts])
     return Path("runs") / name.replace("%", "pct").replace(" ", "")
 

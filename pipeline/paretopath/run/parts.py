@@ -11,6 +11,7 @@ import numpy as np
 from paretopath.cost import CostModel, CostTable
 from paretopath.cost import create as create_cost_model
 from paretopath.cost.table_file import load_table, save_table
+from paretopath.costs import cost_named
 from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.registry import create_space
 from paretopath.errors import InvalidPathError, InvalidValueError, RecipeError
@@ -179,14 +180,11 @@ def named_paths(recipe: Recipe, space: ElasticSpace) -> tuple[ExecutionPath, ...
 
 def absolute_budgets(recipe: Recipe, table: CostTable) -> dict[str, float]:
     """Upper bounds by cost: what a recipe's budgets mean for this space and hardware."""
-    search = recipe.search
     full = table([table.space.full]).row(0)
-    budgets = {}
-    if search.energy_budget is not None:
-        budgets["energy_mj"] = parse_budget(search.energy_budget, "mJ", full["energy_mj"])
-    if search.latency_budget is not None:
-        budgets["latency_ms"] = parse_budget(search.latency_budget, "ms", full["latency_ms"])
-    return budgets
+    return {
+        name: parse_budget(text, cost_named(name).unit, full[name])
+        for name, text in recipe.search.limits.items()
+    }
 
 
 def read_path(space: ElasticSpace, text: str) -> ExecutionPath:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from paretopath.front import COSTS, State, TrialRecord
+from paretopath.costs import COST_NAMES
+from paretopath.front import Outcome, TrialRecord
 from paretopath.paths import SearchSpace
 from paretopath.search.record import Evaluated, evaluated, load_study
 
-_STATES: Mapping[TrialState, State] = {
+_OUTCOMES: Mapping[TrialState, Outcome] = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "stopped",
     TrialState.FAIL: "failed",
@@ -26,11 +27,11 @@ def trial_record(trial: Evaluated) -> TrialRecord:
     """A finished trial of the study, as fronts, reports and trackers take it."""
     return TrialRecord(
         number=trial.number,
-        state=_STATES[trial.state],
+        state=_OUTCOMES[trial.state],
         path=trial.path,
         accuracy=trial.score.value if trial.score else None,
         accuracy_error=trial.score.error if trial.score else None,
         samples=trial.score.samples if trial.score else 0,
-        costs={name: trial.costs[name] for name in COSTS if name in trial.costs},
+        costs={name: trial.costs[name] for name in COST_NAMES if name in trial.costs},
         failure=trial.failure,
     )

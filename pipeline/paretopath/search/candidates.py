@@ -8,13 +8,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from paretopath.errors import InvalidValueError, nearest
+from paretopath.costs import cost_named
+from paretopath.errors import InvalidValueError
 from paretopath.paths import ABSENT, ExecutionPath, IndexMatrix, SearchSpace
+from paretopath.quantities import told_apart
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-COSTS = ("energy_mj", "latency_ms", "macs", "params", "dram_bytes")
 ENUMERABLE = 20_000  # spaces up to this size are listed whole when sampling finds nothing new
 
 
@@ -22,7 +23,7 @@ class PricedPaths(Protocol):
     """The costs of n paths."""
 
     def __getitem__(self, name: str, /) -> npt.NDArray[np.float64 | np.int64]:
-        """One of :data:`COSTS`, shape (n,); NaN where it is not known."""
+        """One of :data:`~paretopath.costs.COSTS`, shape (n,); NaN where it is not known."""
         ...
 
 
@@ -41,7 +42,7 @@ class Problem:
     Attributes:
         space: the paths.
         pricer: their costs.
-        cost: the second objective, one of :data:`COSTS`.
+        cost: the second objective, one of :data:`~paretopath.costs.COSTS`.
         budgets: upper bounds, by the name of a cost.
 
     Raises:
@@ -55,8 +56,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         for name in (self.cost, *self.budgets):
-            if name not in COSTS:
-                raise InvalidValueError(f"{name!r} is not a cost; {nearest(name, COSTS)}")
+            cost_named(name)
         for name, bound in self.budgets.items():
             if not bound > 0:
                 raise InvalidValueError(f"a budget must be positive, but {name} got {bound}")
@@ -102,14 +102,23 @@ class Problem:
             best = int(np.argmin(excesses))
             if excesses[best] >= excess:
                 priced = self.pricer.encoded(row)
-                has = ", ".join(f"{name} = {float(priced[name][0]):.6g}" for name in self.budgets)
-                wants = ", ".join(f"{name} <= {bound:.6g}" for name, bound in self.budgets.items())
-                raise InvalidValueError(
-                    f"no path of the space fits the budget {wants}: "
-                    f"the cheapest one found has {has}"
-                )
+                raise InvalidValueError(self._unmet(priced))
             row, excess = around[best : best + 1], excesses[best]
         return row
+
+    def _unmet(self, priced: PricedPaths) -> str:
+        """That nothing fits the budgets, with what the cheapest path (priced) takes."""
+        wants: list[str] = []
+        has: list[str] = []
+        for name, bound in self.budgets.items():
+            cost = cost_named(name)
+            allowed, least = told_apart(bound, float(priced[name][0]), cost.unit)
+            wants.append(f"{allowed} of {cost.title}")
+            has.append(f"{least} of {cost.title}")
+        return (
+            f"no path of the space fits a budget of {' and '.join(wants)}: "
+            f"the cheapest one found takes {' and '.join(has)}"
+        )
 
 
 class PathKeys:

@@ -24,9 +24,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from paretopath.costs import COST_NAMES
 from paretopath.errors import RunDirectoryError
 from paretopath.paths import ExecutionPath, IndexMatrix, SearchSpace
-from paretopath.search.candidates import COSTS, Floats, Mask, Problem
+from paretopath.search.candidates import Floats, Mask, Problem
 from paretopath.search.storage import JOURNAL, StudyStorage, has_study, open_storage
 from paretopath.tasks.task import Score, Stopped
 
@@ -102,7 +103,7 @@ def read_trial(trial: FrozenTrial, space: SearchSpace) -> Evaluated:
         number=trial.number,
         path=space.canonical(trial.params),
         score=score,
-        costs={name: attrs[name] for name in COSTS if name in attrs},
+        costs={name: attrs[name] for name in COST_NAMES if name in attrs},
         fits=all(value <= 0 for value in trial.constraints.values()),
         state=trial.state,
         failure=attrs.get("failure"),
@@ -194,7 +195,7 @@ class Record:
     def append(self, matrix: IndexMatrix) -> None:
         """Adds trials in one durable write; one whose costs are not finite fails here, by name."""
         priced = self.problem.pricer.encoded(matrix)
-        columns = {name: np.asarray(priced[name], dtype=float) for name in COSTS}
+        columns = {name: np.asarray(priced[name], dtype=float) for name in COST_NAMES}
         paths = self.problem.space.decode(matrix)
         with self.storage.batch():
             for i, path in enumerate(paths):

@@ -3,11 +3,10 @@
 Whoever only shows them should not wait for torch to be imported.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-Quantity = Literal["macs", "energy_mj", "latency_ms", "params"]
-QUANTITIES: tuple[Quantity, ...] = ("macs", "energy_mj", "latency_ms", "params")
+from paretopath.costs import CostName
 
 
 @dataclass(frozen=True)
@@ -16,17 +15,11 @@ class Row:
 
     Attributes:
         name: the kind or the unit.
-        macs: multiply-accumulates.
-        energy_mj: millijoules; None where the cost model does not say.
-        latency_ms: milliseconds; None where the cost model does not say.
-        params: weights and biases.
+        costs: those of :data:`~paretopath.costs.COSTS` that are known.
     """
 
     name: str
-    macs: int
-    energy_mj: float | None
-    latency_ms: float | None
-    params: int
+    costs: Mapping[CostName, float]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ class Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.layers: list[Layer] = []
+        self.written: dict[int, int] = {}  # memory of each result: its elements
+        self._alive: list[Any] = []  # so that no memory's identity is given again
 
     def __torch_dispatch__(
         self,
@@ -48,7 +50,21 @@ class Recorder(TorchDispatchMode):
             )
         elif operator not in _MOVES:
             self.layers.append(_pass(operator, args, kwargs, out))
+        if operator not in _MOVES:
+            self._keep(out)
         return out
+
+    def _keep(self, out: Any) -> None:
+        result = out[0] if isinstance(out, tuple | list) else out
+        if isinstance(result, Tensor):
+            self._alive.append(result)
+            memory = memory_of(result)
+            self.written[memory] = max(self.written.get(memory, 0), result.numel())
+
+
+def memory_of(tensor: Tensor) -> int:
+    """The identity of a tensor's memory, which its views share; of tensors that are alive."""
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _convolution(args: tuple[Any, ...], out: Tensor) -> Layer:

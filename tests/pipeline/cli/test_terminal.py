@@ -22,7 +22,7 @@ def test_no_more_points_are_shown_than_a_screen_holds(searched: Path) -> None:
             number=i,
             path=ExecutionPath({"i": i}),
             accuracy=0.1 + i / 1000,
-            energy_mj=1.0 + i / 100,
+            costs={**cheapest.costs, "energy_mj": 1.0 + i / 100},
         )
         for i in range(3 * ROWS)
     )

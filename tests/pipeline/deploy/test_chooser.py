@@ -19,7 +19,7 @@ def option(number: int, accuracy: float, weights: str = "searched", **costs: flo
         accuracy=accuracy,
         accuracy_error=0.01,
         samples=100,
-        **{**COSTS, **costs},  # type: ignore[arg-type]
+        costs={**COSTS, **costs},
     )
     return Option(point, weights, accuracy)
 
@@ -52,11 +52,12 @@ def test_several_budgets_hold_at_once() -> None:
     [
         (
             {"latency_ms": 1e-6},
-            r"no path keeps to a budget of 1e-06 ms; the least that any needs is 0.003 ms",
+            r"no path keeps to a budget of 1.00 ns of latency; the least that any needs is 3.00 µs",
         ),
         (
             {"latency_ms": 1e-6, "macs": 5000},
-            r"of 1e-06 ms and 5000 macs; the least of each is 0.003 ms and 2e\+06 macs",
+            r"of 1.00 ns of latency and 5.00 k of MACs; "
+            r"the least of each is 3.00 µs of latency and 2.00 M of MACs",
         ),
         (
             {"energy_mj": 1},

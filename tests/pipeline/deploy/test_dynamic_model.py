@@ -43,7 +43,8 @@ def test_no_budget_picks_the_most_accurate_path(dynamic: DynamicModel) -> None:
 
 def test_a_budget_below_every_path_says_what_the_least_is(dynamic: DynamicModel) -> None:
     with pytest.raises(
-        InvalidValueError, match=r"no path keeps to a budget of .*J; the least .*J$"
+        InvalidValueError,
+        match=r"no path keeps to a budget of .*J of energy; the least .*J of energy$",
     ):
         dynamic.choose(energy_mj=1e-12)
 

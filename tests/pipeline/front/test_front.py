@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paretopath.costs import COST_NAMES
 from paretopath.errors import InvalidValueError, RunDirectoryError
 from paretopath.front import (
     Front,
@@ -27,16 +28,16 @@ from paretopath.paths import ExecutionPath
 
 def point(cost: float, accuracy: float, number: int = 0, **changes: Any) -> Point:
     """A point of that many millijoules, whose path (so its id) follows from its number."""
+    costs = {"macs": int(cost * 1e6), "params": 1000 + number}
+    costs |= {"energy_mj": cost, "latency_ms": cost / 2}
+    costs |= {name: changes.pop(name) for name in COST_NAMES if name in changes}
     made = Point(
         path=ExecutionPath({"exit": number, "blocks.0.mlp_ratio": 0.5, "merged": True}),
         number=number,
         accuracy=accuracy,
         accuracy_error=0.01,
         samples=360,
-        macs=int(cost * 1e6),
-        params=1000 + number,
-        energy_mj=cost,
-        latency_ms=cost / 2,
+        costs={name: value for name, value in costs.items() if value is not None},
     )
     return replace(made, **changes)
 
@@ -266,6 +267,21 @@ def test_file_is_as_documented(tmp_path: Path, bent: Front) -> None:
     assert set(wanted.split()) <= set(first)
 
 
+def test_a_file_older_than_a_cost_opens_without_it(tmp_path: Path, bent: Front) -> None:
+    bent.save(tmp_path / "front.json")
+    content = json.loads((tmp_path / "front.json").read_text())
+    for record in (content["full"], *content["points"]):
+        assert record.pop("activation_bytes") is None
+        del record["weight_bytes"]
+    (tmp_path / "front.json").write_text(json.dumps(content))
+    found = Front.load(tmp_path / "front.json")
+    assert found == bent
+    assert found.full.activation_bytes is None and found.full.cost("weight_bytes") is None
+    found.save_csv(tmp_path / "front.csv", found.points)
+    header, first, *_ = (tmp_path / "front.csv").read_text().splitlines()
+    assert dict(zip(header.split(","), first.split(","), strict=True))["activation_bytes"] == ""
+
+
 def damage(content: Any, place: str, value: Any) -> None:
     """Sets content["points"][0]["macs"] for ``points.0.macs``; ``...`` deletes it."""
     *parents, last = [int(k) if k.isdecimal() else k for k in place.split(".")]
@@ -294,7 +310,7 @@ def damage(content: Any, place: str, value: Any) -> None:
         ("full", ..., "full is missing"),
         ("full.samples", 1.5, "full.samples: .* but got 1.5"),
         ("full.id", ..., "full.id is missing"),
-        ("cost", "energy", "cost: .* but got 'energy'"),
+        ("cost", "energy", "'energy' is not a cost; .*did you mean 'energy_mj'"),
         ("points", {}, "points: .* but got {}"),
     ],
 )
@@ -336,7 +352,7 @@ def test_knee_is_the_bend(bent: Front) -> None:
 def test_knee_does_not_depend_on_units(bent: Front) -> None:
     scaled = front_of(
         *(
-            replace(p, energy_mj=(p.energy_mj or 0) * 1e4, accuracy=p.accuracy / 3)
+            replace(p, costs={**p.costs, "energy_mj": p.energy_mj * 1e4}, accuracy=p.accuracy / 3)
             for p in bent.points
         )
     )
@@ -411,7 +427,12 @@ def test_all_and_ids(bent: Front) -> None:
         ("budget=nan%", "an amount with its unit"),
         ("budget=0%", "must be over 0"),
         ("budget=1e999mJ", "must be over 0 and finite"),
-        ("budget=0.5mJ", r"no path of the front fits a budget of 0.5 \(energy_mj\); the cheapest"),
+        (
+            "budget=0.5µJ",
+            r"no path of the front fits a budget of 500 nJ of energy; the cheapest, \w+, takes "
+            "1.00 mJ",
+        ),
+        ("budget=5kB", "could limit any of dram_bytes, weight_bytes, activation_bytes"),
         ("count=0", "needs a whole number from 1 up, but got 'count=0'"),
         ("count=2.5", "needs a whole number"),
         ("count=all", "needs a whole number"),

@@ -59,7 +59,8 @@ def test_every_budget_counts() -> None:
 
 def test_a_budget_that_no_path_fits_says_what_the_cheapest_costs() -> None:
     cheapest = FormulaPricer(SPACE).encoded(SPACE.encode([SPACE.smallest]))["energy_mj"][0]
-    with pytest.raises(InvalidValueError, match=rf"<= 0.5: .* energy_mj = {cheapest:.6g}"):
+    message = rf"a budget of 500 µJ of energy: .* takes {cheapest:.2f} mJ of energy"
+    with pytest.raises(InvalidValueError, match=message):
         _ = problem(energy_mj=0.5).cheapest
 
 

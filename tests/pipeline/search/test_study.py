@@ -334,7 +334,7 @@ def test_a_budget_that_nothing_fits_is_an_error_before_anything_is_recorded(
     tmp_path: Path,
 ) -> None:
     settings = SearchSettings(trials=5, budgets={"energy_mj": 0.5})
-    with pytest.raises(InvalidValueError, match="no path of the space fits the budget energy_mj"):
+    with pytest.raises(InvalidValueError, match="no path of the space fits a budget of 500 µJ"):
         run(tmp_path, settings)
     assert essence(run(tmp_path, SearchSettings(trials=5)))
 

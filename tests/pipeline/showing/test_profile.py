@@ -14,9 +14,9 @@ from paretopath.cost.device import DeviceCostModel
 from paretopath.cost.model import Costs
 from paretopath.cost.stopwatch import Effort
 from paretopath.cost.table import CostTable
+from paretopath.costs import COSTS, cost_named
 from paretopath.showing.breakdown import Row
 from paretopath.showing.profile import Profile, profile_path, write_html
-from paretopath.showing.profile.page import amount
 from paretopath.tracing import KINDS, UnitTrace
 
 SMALL = {
@@ -64,10 +64,11 @@ def test_kinds_and_units_add_up_to_the_path() -> None:
     costs = table([table.space.full])
     assert [row.name for row in profile.by_kind] == list(KINDS)
     assert [row.name for row in profile.by_unit] == ["stem", "blocks.0", "blocks.1", "exits.2"]
-    for quantity in ("macs", "energy_mj", "latency_ms", "params"):
-        for rows in (profile.by_kind, profile.by_unit):
-            total = sum(getattr(row, quantity) for row in rows)
-            assert total == pytest.approx(costs[quantity][0], rel=1e-9)
+    for cost in COSTS:
+        assert profile.total(cost.name) == pytest.approx(costs[cost.name][0], rel=1e-9)
+        for rows in (profile.by_kind, profile.by_unit) if cost.is_sum else ():
+            total = sum(row.costs[cost.name] for row in rows)
+            assert total == pytest.approx(costs[cost.name][0], rel=1e-9)
 
 
 def test_a_path_leaves_out_what_it_does_not_run() -> None:
@@ -83,9 +84,9 @@ def test_a_measured_profile_times_operators_and_knows_no_energy(tmp_path: Path) 
     )
     table = small_table(model)
     profile = profile_path(table, table.space.full)
-    times = {row.name: row.latency_ms for row in profile.by_kind}
-    assert all(ms is not None and ms > 0 for ms in times.values())
-    assert all(row.energy_mj is None for row in (*profile.by_kind, *profile.by_unit))
+    times = {row.name: row.costs["latency_ms"] for row in profile.by_kind}
+    assert all(ms > 0 for ms in times.values())
+    assert all("energy_mj" not in row.costs for row in (*profile.by_kind, *profile.by_unit))
     assert "timed while the path ran" in profile.notes[0]
 
 
@@ -93,17 +94,16 @@ def test_a_model_of_whole_units_leaves_the_kinds_open(tmp_path: Path) -> None:
     table = small_table(Opaque())
     profile = profile_path(table, table.space.full)
     assert profile.total("latency_ms") == 10 and profile.total("energy_mj") is None
-    assert [row.latency_ms for row in profile.by_kind] == [None] * len(KINDS)
+    assert ["latency_ms" in row.costs for row in profile.by_kind] == [False] * len(KINDS)
     assert profile.shares(profile.by_kind, "latency_ms") is None
     assert profile.notes == ("box <1> prices whole units, not operators.",)
     data = profile.to_json()
     assert json.loads(json.dumps(data, allow_nan=False)) == data
-    assert data["by_unit"][0]["shares"] == {
-        "macs": pytest.approx(profile.by_unit[0].macs / profile.total("macs")),
-        "energy_mj": None,
-        "latency_ms": 0.1,
-        "params": pytest.approx(profile.by_unit[0].params / profile.total("params")),
-    }
+    shares, stem = data["by_unit"][0]["shares"], profile.by_unit[0].costs
+    assert shares["energy_mj"] is None and shares["latency_ms"] == 0.1
+    for name in ("macs", "params"):
+        assert shares[name] == pytest.approx(stem[name] / profile.total(name))
+    assert shares["activation_bytes"] is None  # the largest of the units', not their sum
     write_html(tmp_path / "opaque.html", profile)
     page = (tmp_path / "opaque.html").read_text(encoding="utf-8")
     assert "box &lt;1&gt;" in page and "box <1>" not in page
@@ -121,7 +121,7 @@ def test_the_page_opens_without_a_network_and_holds_every_row(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("value", "quantity", "text"),
+    ("value", "name", "text"),
     [
         (17_563_828_224, "macs", "17.6 G"),
         (999, "macs", "999"),
@@ -132,12 +132,15 @@ def test_the_page_opens_without_a_network_and_holds_every_row(tmp_path: Path) ->
         (None, "energy_mj", "–"),
     ],
 )
-def test_amounts_have_three_digits_and_a_unit(value: float | None, quantity, text: str) -> None:
-    assert amount(value, quantity) == text
+def test_amounts_have_three_digits_and_a_unit(value: float | None, name: str, text: str) -> None:
+    assert cost_named(name).text(value) == text
 
 
 def test_shares_of_nothing_are_unknown() -> None:
-    rows = (Row("a", 0, None, 1.0, 3), Row("b", 0, 2.0, 3.0, 1))
+    rows = (
+        Row("a", {"macs": 0, "latency_ms": 1.0}),
+        Row("b", {"macs": 0, "energy_mj": 2.0, "latency_ms": 3.0}),
+    )
     profile = Profile("id", "here", rows, rows)
     assert profile.shares(rows, "macs") is None
     assert profile.shares(rows, "energy_mj") is None

@@ -76,8 +76,9 @@ def test_values_of_decisions_rise_from_cheap_to_full(content: dict[str, Any]) ->
 
 def test_words_as_values_are_ordered_by_their_paths_macs() -> None:
     def point(word: str, macs: int, number: int) -> Point:
+        costs = {"macs": macs, "params": 1, "energy_mj": float(macs)}
         path = ExecutionPath({"decoder": word})
-        return Point(path, number, 0.5 + macs / 100, 0.0, 0, macs, 1, energy_mj=float(macs))
+        return Point(path, number, 0.5 + macs / 100, 0.0, 0, costs)
 
     full = point("as_published", 30, 2)
     points = [point("merged", 10, 0), point("half", 20, 1), full]

@@ -286,7 +286,7 @@ def timed_only(front: Front) -> Front:
     """A front as a device leaves it that measures no energy."""
 
     def without_energy(point: Point) -> Point:
-        return replace(point, energy_mj=None)
+        return replace(point, costs={k: v for k, v in point.costs.items() if k != "energy_mj"})
 
     return Front.of(
         map(without_energy, front.points),

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from paretopath import jobs
+from paretopath.costs import COST_NAMES
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import select
 from paretopath.recipe import Tracking as TrackingSettings
 from paretopath.run import Run, build_space
-from paretopath.showing.breakdown import QUANTITIES
 from paretopath.showing.measure import load_measured
 from paretopath.showing.tracking import WandbTracking, open_tracking, plain_decisions
 from tests.pipeline.showing.wandb_file import WandbRun, read_runs
@@ -97,7 +97,7 @@ def test_the_search_shows_the_costs_of_its_selected_paths(
     selected = select(front, run.recipe.retrain.select)
     table = seen["search"].table("kind_costs")
     assert set(column(table, "path")) == {p.id for p in (*selected, front.full)}
-    assert table[0] == ["path", "kind", *QUANTITIES]
+    assert table[0] == ["path", "kind", *COST_NAMES]
     for point in selected:
         rows = [dict(zip(table[0], row, strict=True)) for row in table[1] if row[0] == point.id]
         assert sum(row["macs"] for row in rows) == point.macs

@@ -6,11 +6,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from paretopath.cli.quantities import percent, quantity
+from paretopath.costs import COSTS, cost_named
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import Front, Point, select, to_record
 from paretopath.jobs import Rescored
 from paretopath.paths import ExecutionPath
+from paretopath.quantities import percent
 
 ROWS = 24  # of a front that was not asked for by itself
 
@@ -28,7 +29,10 @@ def front_table(front: Front, points: Sequence[Point]) -> Table:
     predicted = front.full.samples == 0
     columns = [f"{front.metric} (predicted)"] if predicted else [f"{front.metric} (val.)", "test"]
     columns += ["retrained (val.)", "retrained, test"] if retrained else []
-    for column in [*columns, "energy", "saved", "latency", "MACs", "parameters"]:
+    shown = [cost for cost in COSTS if cost.in_brief or cost.name == front.cost]
+    for cost in shown:
+        columns += [cost.title, "saved"] if cost.name == front.cost else [cost.title]
+    for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     rows = [*points] if front.full in points else [*points, front.full]
     for point in rows:
@@ -41,13 +45,9 @@ def front_table(front: Front, points: Sequence[Point]) -> Table:
         if retrained:
             cells += [percent(best.accuracy, best.error) if best else "–"]
             cells += [percent(best.test_accuracy, best.test_error) if best else "–"]
-        cells += [
-            quantity(point.energy_mj, "mJ"),
-            percent(front.saved(point)),
-            quantity(point.latency_ms, "ms"),
-            quantity(point.macs, ""),
-            quantity(point.params, ""),
-        ]
+        for cost in shown:
+            cells.append(cost.text(point.cost(cost.name)))
+            cells += [percent(front.saved(point))] if cost.name == front.cost else []
         name = f"{point.id} (full)" if point.id == front.full.id else point.id
         table.add_row(name, *cells)
     return table
@@ -77,16 +77,16 @@ def rescored_table(rescored: Rescored) -> Table:
     table.add_column("path", style="cyan", no_wrap=True)
     for column in ("energy", "rescored", "change", "latency", "rescored", "change"):
         table.add_column(column, justify="right", no_wrap=True)
-    units = (("energy_mj", "mJ"), ("latency_ms", "ms"))
+    costs = [cost_named(name) for name in ("energy_mj", "latency_ms")]
     for row in rescored.rows:
         cells = []
-        for name, unit in units:
-            before, after = row[name], row[f"{name}_rescored"]
+        for cost in costs:
+            before, after = row[cost.name], row[f"{cost.name}_rescored"]
             change = after / before - 1 if before and after is not None else None
             changed = "–" if change is None else f"{100 * change:+.1f} %"
-            cells += [quantity(before, unit), quantity(after, unit), changed]
+            cells += [cost.text(before), cost.text(after), changed]
         table.add_row(row["id"] + ("" if row["stays"] else " *"), *cells)
-    found = [rescored.rank_correlations[name] for name, _ in units]
+    found = [rescored.rank_correlations[cost.name] for cost in costs]
     energy, latency = ("–" if value is None else f"{value:.3f}" for value in found)
     table.add_row("rank correlation", "", "", energy, "", "", latency, style="dim")
     return table
@@ -97,7 +97,7 @@ def sensitivity_table(found: Sensitivity) -> Table:
 
     The bar is the loss for each per cent that is saved, against the dearest one shown.
     """
-    cost = {"energy_mj": "energy", "latency_ms": "latency"}.get(found.cost, "MACs")
+    cost = cost_named(found.cost).title
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("decision", style="cyan", no_wrap=True)
     columns = ("value", f"{found.metric} lost", f"{cost} saved", "lost per 1 % saved")

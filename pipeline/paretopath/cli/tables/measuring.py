@@ -2,8 +2,8 @@
 
 from rich.table import Table
 
-from paretopath.cli.quantities import percent, quantity
-from paretopath.showing.breakdown import QUANTITIES
+from paretopath.costs import COSTS
+from paretopath.quantities import percent, quantity
 from paretopath.showing.measure import Comparison
 from paretopath.showing.profile import Profile
 
@@ -14,17 +14,16 @@ def profile_tables(profile: Profile) -> list[Table]:
     for title, rows in (("kind", profile.by_kind), ("unit", profile.by_unit)):
         table = Table(box=None, header_style="bold", pad_edge=False)
         table.add_column(title, style="cyan", no_wrap=True)
-        names = {"macs": "MACs", "energy_mj": "energy", "latency_ms": "latency", "params": "params"}
-        for name in names.values():
-            table.add_column(name, justify="right", no_wrap=True)
+        shown = [cost for cost in COSTS if cost.in_brief]
+        for cost in shown:
+            table.add_column(cost.title, justify="right", no_wrap=True)
             table.add_column("%", justify="right", style="dim", no_wrap=True)
         columns = []
-        for name in QUANTITIES:
-            unit = {"energy_mj": "mJ", "latency_ms": "ms"}.get(name, "")
-            amounts = [quantity(getattr(row, name), unit) for row in rows]
-            shares = profile.shares(rows, name)
+        for cost in shown:
+            amounts = [cost.text(row.costs.get(cost.name)) for row in rows]
+            shares = profile.shares(rows, cost.name)
             columns += [
-                [*amounts, quantity(profile.total(name), unit)],
+                [*amounts, cost.text(profile.total(cost.name))],
                 [f"{100 * share:.1f}" for share in shares] if shares else ["–"] * len(rows),
             ]
             columns[-1].append("")

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from paretopath.cli.quantities import percent
 from paretopath.jobs import RetrainStatus
+from paretopath.quantities import percent
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
+from paretopath.costs import COST_NAMES
 from paretopath.files import write_atomically
 from paretopath.front import Front
 from paretopath.jobs.retraining.fitting import train_separate, train_shared
@@ -122,11 +123,8 @@ def retrain_tracked(
                 "accuracy_error": result.validation.error,
                 "test_accuracy_before": before.test_accuracy,
                 "test_accuracy_after": result.test.value,
-                "energy_mj": before.energy_mj,
-                "latency_ms": before.latency_ms,
-                "macs": before.macs,
-                "params": before.params,
             }
+            | {name: before.cost(name) for name in COST_NAMES}
         )
         tracker.finish()
     return results

@@ -9,10 +9,12 @@ import numpy as np
 
 from paretopath.cost.model import CostModel, Floats
 from paretopath.cost.table import CostTable
+from paretopath.costs import cost_named
 from paretopath.elastic import ElasticSpace
 from paretopath.errors import InvalidValueError
 from paretopath.files import write_atomically
 from paretopath.paths import Value
+from paretopath.quantities import Unit
 from paretopath.showing.measure.measurement import Measurement
 from paretopath.tracing import Tracer, build_on_meta, total_macs
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Quantity = Literal["latency_ms", "energy_mj"]
-_UNITS: dict[Quantity, str] = {"latency_ms": "ms", "energy_mj": "mJ"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Prediction:
     """
 
     name: str
-    unit: str
+    unit: Unit
     values: tuple[float, ...]
     absolute: bool = False
 
@@ -116,7 +117,8 @@ def predict(
     for name, cost_model in cost_models.items():
         costs = CostTable(space, cost_model)(paths)
         values = tuple(costs[quantity].tolist())
-        predictions.append(Prediction(name, _UNITS[quantity], values, absolute=name in absolute))
+        unit = cost_named(quantity).unit
+        predictions.append(Prediction(name, unit, values, absolute=name in absolute))
     tracer = Tracer(build_on_meta(space))
     macs = (sum(total_macs(trace.layers) for trace in tracer(path)) for path in paths)
     return [*predictions, Prediction("MACs", "", tuple(float(count) for count in macs))]
@@ -203,7 +205,7 @@ def draw(comparison: Comparison) -> "go.Figure":
             error_y={"array": spreads, "thickness": 1} if noun == "latency" else None,
             customdata=[m.path_id for m in comparison.measurements],
             hovertemplate=f"path %{{customdata}}<br>predicted %{{x:.4g}} {prediction.unit}<br>"
-            f"measured %{{y:.4g}} {_UNITS[comparison.quantity]}<extra></extra>",
+            f"measured %{{y:.4g}} {cost_named(comparison.quantity).unit}<extra></extra>",
             row=1,
             col=column,
         )
@@ -216,7 +218,9 @@ def draw(comparison: Comparison) -> "go.Figure":
         unit = prediction.unit or prediction.name
         figure.update_xaxes(title=f"predicted [{unit}]", rangemode="tozero", row=1, col=column)
     figure.update_yaxes(rangemode="tozero")
-    figure.update_yaxes(title=f"measured {noun} [{_UNITS[comparison.quantity]}]", row=1, col=1)
+    figure.update_yaxes(
+        title=f"measured {noun} [{cost_named(comparison.quantity).unit}]", row=1, col=1
+    )
     figure.update_layout(
         title=f"{len(measured)} paths on {comparison.hardware}",
         template="plotly_white",

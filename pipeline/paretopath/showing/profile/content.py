@@ -1,19 +1,15 @@
 """Where a path's multiply-accumulates, energy, time and weights are: by kind of operator and by
 unit."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
-
 from paretopath.cost.model import CostModel, Costs
 from paretopath.cost.table import CostTable, UnitCost
+from paretopath.costs import COST_NAMES, COSTS, CostName, cost_named, known_costs
 from paretopath.paths import Value
-from paretopath.showing.breakdown import QUANTITIES, Quantity, Row
+from paretopath.showing.breakdown import Row
 from paretopath.tracing import KINDS, Kind, Layer, UnitTrace
 
 
@@ -53,32 +49,35 @@ class Profile:
     by_unit: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
-    def total(self, quantity: Quantity) -> float | None:
-        """A quantity of the whole path; None where the cost model does not say."""
-        return _sum(getattr(row, quantity) for row in self.by_unit)
+    def total(self, name: CostName) -> float | None:
+        """A cost of the whole path; None where it is not known."""
+        return cost_named(name).combined(row.costs.get(name) for row in self.by_unit)
 
-    def shares(self, rows: Sequence[Row], quantity: Quantity) -> list[float] | None:
-        """What share of their sum each row has; None where one of them is unknown, or all are 0."""
-        values = [getattr(row, quantity) for row in rows]
-        total = _sum(values)
-        return [value / total for value in values] if total else None
+    def shares(self, rows: Sequence[Row], name: CostName) -> list[float] | None:
+        """What share of their sum each row has; None where one of them is unknown, all are 0, or
+        the cost is not a sum.
+        """
+        cost = cost_named(name)
+        total = cost.combined(row.costs.get(name) for row in rows)
+        return [row.costs[name] / total for row in rows] if total and cost.is_sum else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, shares included."""
         return {
             "path_id": self.path_id,
             "hardware": self.hardware,
-            "total": {quantity: self.total(quantity) for quantity in QUANTITIES},
+            "total": {name: self.total(name) for name in COST_NAMES},
             "by_kind": self._records(self.by_kind),
             "by_unit": self._records(self.by_unit),
             "notes": list(self.notes),
         }
 
     def _records(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        shares = {quantity: self.shares(rows, quantity) for quantity in QUANTITIES}
+        shares = {name: self.shares(rows, name) for name in COST_NAMES}
         return [
             {
-                **vars(row),
+                "name": row.name,
+                **{name: row.costs.get(name) for name in COST_NAMES},
                 "shares": {name: found[i] if found else None for name, found in shares.items()},
             }
             for i, row in enumerate(rows)
@@ -98,16 +97,7 @@ def profile_path(table: CostTable, path: Mapping[str, Value]) -> Profile:
         path_id=table.space.canonical(path).id,
         hardware=table.cost_model.hardware,
         by_kind=by_kind,
-        by_unit=tuple(
-            Row(
-                name=unit.unit,
-                macs=unit.macs,
-                energy_mj=_known(unit.energy_mj),
-                latency_ms=_known(unit.latency_ms),
-                params=unit.params,
-            )
-            for unit in units
-        ),
+        by_unit=tuple(Row(unit.unit, unit.costs) for unit in units),
         notes=tuple(notes),
     )
 
@@ -115,73 +105,36 @@ def profile_path(table: CostTable, path: Mapping[str, Value]) -> Profile:
 def _by_kind(
     cost_model: CostModel, units: Sequence[UnitCost]
 ) -> tuple[tuple[Row, ...], Sequence[str]]:
-    layers = [layer for unit in units for layer in unit.trace.layers]
-    params = _params_by_kind(units)
-    energy: dict[Kind, float | None] = dict.fromkeys(KINDS, None)
-    latency: dict[Kind, float | None] = dict.fromkeys(KINDS, None)
-    notes: list[str] = []
+    traces = [unit.trace for unit in units]
+    priced, notes = _by_hardware(cost_model, traces)
+    rows = []
+    for kind in KINDS:
+        found = dict(priced.get(kind, {}))
+        for cost in COSTS:
+            if cost.of_kind is not None:
+                found[cost.name] = cost.combined(cost.of_kind(trace, kind) for trace in traces)
+        rows.append(Row(kind, known_costs(found)))
+    return tuple(rows), notes
+
+
+def _by_hardware(
+    cost_model: CostModel, traces: Sequence[UnitTrace]
+) -> tuple[dict[Kind, dict[CostName, float | None]], Sequence[str]]:
+    """What each kind of operator costs on the hardware, where that can be told; and notes."""
+    layers = [layer for trace in traces for layer in trace.layers]
     if isinstance(cost_model, LayerPricer):
         costs = cost_model.price(layers)
-        for kind in KINDS:
-            chosen = [i for i, layer in enumerate(layers) if layer.kind == kind]
-            energy[kind] = _sum(costs.energy_mj[chosen].tolist())
-            latency[kind] = _sum(costs.latency_ms[chosen].tolist())
-    elif isinstance(cost_model, KindTimer):
-        latency |= cost_model.kind_latency_ms([unit.trace for unit in units])
-        notes.append(
+        chosen = {kind: [i for i, y in enumerate(layers) if y.kind == kind] for kind in KINDS}
+        hardware = [cost for cost in COSTS if cost.of_unit is None]
+        return {
+            kind: {cost.name: cost.combined(costs[cost.name][rows].tolist()) for cost in hardware}
+            for kind, rows in chosen.items()
+        }, []
+    if isinstance(cost_model, KindTimer):
+        times = cost_model.kind_latency_ms(traces)
+        return {kind: {"latency_ms": ms} for kind, ms in times.items()}, [
             "Each operator was timed while the path ran; kinds add up to less than units do, "
             "which hold what passes between operators too. "
             "Energy counters are too slow to tell operators apart."
-        )
-    else:
-        notes.append(f"{cost_model.hardware} prices whole units, not operators.")
-    rows = tuple(
-        Row(
-            name=kind,
-            macs=sum(layer.macs for layer in layers if layer.kind == kind),
-            energy_mj=energy[kind],
-            latency_ms=latency[kind],
-            params=params[kind],
-        )
-        for kind in KINDS
-    )
-    return rows, notes
-
-
-def _params_by_kind(units: Sequence[UnitCost]) -> dict[Kind, int]:
-    """Parameters by the kind of the module that holds them; positions, tokens and scales are
-    ``other``."""
-    counts: dict[Kind, int] = dict.fromkeys(KINDS, 0)
-    for unit in units:
-        static = unit.trace.unit.extract(dict(unit.trace.choice))
-        counted: set[int] = set()  # a parameter that two modules share counts once
-        for module in static.modules():
-            for parameter in module.parameters(recurse=False):
-                if id(parameter) not in counted:
-                    counted.add(id(parameter))
-                    counts[_kind_of_module(module)] += parameter.numel()
-    return counts
-
-
-def _kind_of_module(module: nn.Module) -> Kind:
-    if isinstance(module, _ConvNd):
-        return "convolution"
-    if isinstance(module, nn.Linear):
-        return "linear"
-    if isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm):
-        return "normalisation"
-    return "other"
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _sum(values: Iterable[float | None]) -> float | None:
-    """The sum; None if one is unknown. A sum of nothing is 0."""
-    total = 0.0
-    for value in values:
-        if value is None or not math.isfinite(value):
-            return None
-        total += value
-    return total
+        ]
+    return {}, [f"{cost_model.hardware} prices whole units, not operators."]

@@ -6,27 +6,13 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from paretopath.costs import COSTS, Cost
 from paretopath.files import write_atomically
-from paretopath.showing.breakdown import QUANTITIES, Quantity, Row
+from paretopath.showing.breakdown import Row
 from paretopath.showing.profile.content import Profile
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-LABELS: dict[Quantity, str] = {
-    "macs": "MACs",
-    "energy_mj": "Energy",
-    "latency_ms": "Latency",
-    "params": "Parameters",
-}
-
-# for each quantity: units with their size in the quantity's own, largest first
-_UNITS: dict[Quantity, tuple[tuple[float, str], ...]] = {
-    "macs": ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")),
-    "energy_mj": ((1e3, "J"), (1, "mJ"), (1e-3, "µJ"), (1e-6, "nJ")),
-    "latency_ms": ((1e3, "s"), (1, "ms"), (1e-3, "µs"), (1e-6, "ns")),
-    "params": ((1e6, "M"), (1e3, "k"), (1, "")),
-}
 
 # Okabe & Ito's palette, which the colour-blind can tell apart (jfly.uni-koeln.de/color)
 _KIND_COLOURS = {
@@ -35,12 +21,6 @@ _KIND_COLOURS = {
     "matmul": "#009E73",
     "normalisation": "#CC79A7",
     "other": "#8C8C8C",
-}
-_QUANTITY_COLOURS: dict[Quantity, str] = {
-    "macs": "#0072B2",
-    "energy_mj": "#009E73",
-    "latency_ms": "#D55E00",
-    "params": "#8C8C8C",
 }
 
 _PAGE = """<!doctype html>
@@ -84,9 +64,7 @@ def write_html(file: str | os.PathLike[str], profile: Profile) -> None:
     """Draws a profile into one file that holds everything, plotly.js included (about 5 MB)."""
     from plotly.offline import get_plotlyjs  # takes a second to import
 
-    totals = (
-        f"{amount(profile.total(quantity), quantity)} {_noun(quantity)}" for quantity in QUANTITIES
-    )
+    totals = (f"{cost.text(profile.total(cost.name))} of {cost.title}" for cost in COSTS)
     page = _PAGE.format(
         path_id=html.escape(profile.path_id),
         hardware=html.escape(profile.hardware),
@@ -101,39 +79,25 @@ def write_html(file: str | os.PathLike[str], profile: Profile) -> None:
     write_atomically(file, page)
 
 
-def amount(value: float | None, quantity: Quantity) -> str:
-    """A value with three digits and its unit: ``17.6 G``, ``240 µJ``; ``–`` for None."""
-    if value is None:
-        return "–"
-    if value == 0:
-        return "0"
-    units = _UNITS[quantity]
-    size, name = next((unit for unit in units if value >= 0.9995 * unit[0]), units[-1])
-    scaled = value / size
-    whole = quantity in ("macs", "params") and size == 1
-    digits = 0 if whole or scaled >= 99.95 else 1 if scaled >= 9.995 else 2
-    return f"{scaled:.{digits}f} {name}".rstrip()
-
-
 def draw_kinds(profile: Profile) -> "go.Figure":
-    """A column for each quantity, split by kind of operator."""
+    """A column for each cost, split by kind of operator."""
     import plotly.graph_objects as go
 
-    shares = {quantity: profile.shares(profile.by_kind, quantity) for quantity in QUANTITIES}
-    shown = [quantity for quantity in QUANTITIES if shares[quantity]]
+    shares = {cost.name: profile.shares(profile.by_kind, cost.name) for cost in COSTS}
+    shown = [cost for cost in COSTS if shares[cost.name]]
     figure = go.Figure()
     for i, row in enumerate(profile.by_kind):
-        found = [(shares[quantity] or [])[i] for quantity in shown]
+        found = [(shares[cost.name] or [])[i] for cost in shown]
         figure.add_bar(
             name=row.name,
-            x=[LABELS[quantity] for quantity in shown],
+            x=[_label(cost) for cost in shown],
             y=found,
             text=[f"{share:.0%}" if share >= 0.045 else "" for share in found],
             textposition="inside",
             insidetextanchor="middle",
             textangle=0,
             marker_color=_KIND_COLOURS[row.name],
-            customdata=[amount(getattr(row, quantity), quantity) for quantity in shown],
+            customdata=[cost.text(row.costs.get(cost.name)) for cost in shown],
             hovertemplate=f"{row.name}: %{{customdata}} (%{{y:.1%}})<extra>%{{x}}</extra>",
         )
     figure.update_layout(barmode="stack", bargap=0.35, **_layout(420))
@@ -143,20 +107,20 @@ def draw_kinds(profile: Profile) -> "go.Figure":
 
 
 def draw_units(profile: Profile) -> "go.Figure":
-    """For each unit, the shares of each quantity side by side."""
+    """For each unit, the shares of each cost side by side."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for quantity in QUANTITIES:
-        shares = profile.shares(profile.by_unit, quantity)
+    for cost in COSTS:
+        shares = profile.shares(profile.by_unit, cost.name)
         if shares:
             figure.add_bar(
-                name=LABELS[quantity],
+                name=_label(cost),
                 x=[row.name for row in profile.by_unit],
                 y=shares,
-                marker_color=_QUANTITY_COLOURS[quantity],
-                customdata=[amount(getattr(row, quantity), quantity) for row in profile.by_unit],
-                hovertemplate=LABELS[quantity] + ": %{customdata} (%{y:.1%})<extra>%{x}</extra>",
+                marker_color=cost.colour,
+                customdata=[cost.text(row.costs.get(cost.name)) for row in profile.by_unit],
+                hovertemplate=_label(cost) + ": %{customdata} (%{y:.1%})<extra>%{x}</extra>",
             )
     figure.update_layout(barmode="group", bargap=0.25, **_layout(440))
     figure.update_xaxes(tickangle=-45 if len(profile.by_unit) > 8 else 0, type="category")
@@ -185,29 +149,24 @@ def _embedded(figure: "go.Figure") -> str:
 
 def _table(profile: Profile, rows: Sequence[Row]) -> str:
     """Amounts and shares; the last line is the whole path, where the rows above add up to it."""
-    shares = {quantity: profile.shares(rows, quantity) for quantity in QUANTITIES}
-    lines = ["<tr><th></th>" + "".join(f"<th>{LABELS[q]}</th>" for q in QUANTITIES) + "</tr>"]
+    shares = {cost.name: profile.shares(rows, cost.name) for cost in COSTS}
+    shown = [cost for cost in COSTS if any(cost.name in row.costs for row in rows)]
+    lines = ["<tr><th></th>" + "".join(f"<th>{_label(cost)}</th>" for cost in shown) + "</tr>"]
     for i, row in enumerate(rows):
         cells = []
-        for quantity in QUANTITIES:
-            found = shares[quantity]
+        for cost in shown:
+            found = shares[cost.name]
             share = f"<small>{found[i]:.1%}</small>" if found else "<small></small>"
-            cells.append(f"<td>{amount(getattr(row, quantity), quantity)} {share}</td>")
+            cells.append(f"<td>{cost.text(row.costs.get(cost.name))} {share}</td>")
         lines.append(f"<tr><td>{html.escape(row.name)}</td>{''.join(cells)}</tr>")
-    totals = (f"<td>{amount(_total(rows, q), q)} <small></small></td>" for q in QUANTITIES)
-    lines.append(f'<tr class="total"><td>sum</td>{"".join(totals)}</tr>')
+    totals = (
+        f"<td>{cost.text(cost.combined(row.costs.get(cost.name) for row in rows))} "
+        "<small></small></td>"
+        for cost in shown
+    )
+    lines.append(f'<tr class="total"><td>all</td>{"".join(totals)}</tr>')
     return f"<table>{''.join(lines)}</table>"
 
 
-def _total(rows: Sequence[Row], quantity: Quantity) -> float | None:
-    values = [getattr(row, quantity) for row in rows]
-    return None if None in values else sum(values)
-
-
-def _noun(quantity: Quantity) -> str:
-    return {
-        "macs": "MACs",
-        "energy_mj": "of energy",
-        "latency_ms": "of time",
-        "params": "parameters",
-    }[quantity]
+def _label(cost: Cost) -> str:
+    return cost.title[0].upper() + cost.title[1:]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from paretopath.costs import CostName, cost_named
 from paretopath.errors import InvalidValueError
-from paretopath.front import CostName
 from paretopath.run import Run
 
 
@@ -54,11 +54,8 @@ def published_search(run: Run) -> PublishedSearch:
         name: {point.path.get(name) for point in points} for point in points for name in point.path
     }
     settings = [front.hardware, f"{recipe.search.trials} trials, seed {recipe.search.seed}"]
-    for name, budget in (
-        ("energy", recipe.search.energy_budget),
-        ("latency", recipe.search.latency_budget),
-    ):
-        settings += [f"{name} up to {budget}"] if budget is not None else []
+    for name, budget in recipe.search.limits.items():
+        settings.append(f"{cost_named(name).title} up to {budget}")
     return PublishedSearch(
         directory=run.directory,
         group=recipe.tracking.group or run.directory.absolute().name,

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from paretopath.costs import COST_NAMES, COSTS, CostName
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import (
-    COSTS,
-    CostName,
     Front,
     Point,
     Retrained,
@@ -21,6 +20,7 @@ from paretopath.front import (
     select,
 )
 from paretopath.paths import ExecutionPath, Value
+from paretopath.quantities import SCALES
 
 MOST_TRIALS = 4000
 """How many trials of a run are drawn, so that a browser stays quick; figures rest on all."""
@@ -85,7 +85,9 @@ def report_content(runs: Sequence[ReportRun], title: str) -> dict[str, Any]:
     return {
         "title": title,
         "metric": runs[0].front.metric,
-        "costs": [name for name in COSTS if _is_known(name, runs)],
+        "costs": [name for name in COST_NAMES if _is_known(name, runs)],
+        "costTitles": {cost.name: cost.title[0].upper() + cost.title[1:] for cost in COSTS},
+        "costScales": {cost.name: SCALES[cost.unit] for cost in COSTS},
         "decisions": decisions.records(),
         "runs": [_run_record(run, decisions) for run in runs],
     }
@@ -219,7 +221,7 @@ def _point_record(point: Point, decisions: _Decisions) -> dict[str, Any]:
             }
             for mode, result in _by_accuracy(point.retrained)
         },
-        "costs": {name: point.cost(name) for name in COSTS},
+        "costs": {name: point.cost(name) for name in COST_NAMES},
     }
 
 
@@ -248,7 +250,7 @@ def _trial_record(trial: TrialRecord, decisions: _Decisions) -> dict[str, Any]:
         "path": decisions.row(trial.path),
         "accuracy": trial.accuracy,
         "error": trial.accuracy_error,
-        "costs": {name: trial.costs.get(name) for name in COSTS},
+        "costs": {name: trial.costs.get(name) for name in COST_NAMES},
     }
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from paretopath.costs import COST_NAMES
 from paretopath.evaluation.sensitivity import Sensitivity
-from paretopath.front import COSTS, Front, TrialRecord
+from paretopath.front import Front, TrialRecord
 from paretopath.paths import ExecutionPath, Value
-from paretopath.showing.breakdown import QUANTITIES, Measured, Row
+from paretopath.showing.breakdown import Measured, Row
 from paretopath.showing.report import UnitCost
 
 Rows = tuple[list[str], list[list[Any]]]
@@ -16,11 +17,11 @@ Rows = tuple[list[str], list[list[Any]]]
 def trial_rows(trials: Sequence[TrialRecord]) -> Rows:
     """Every trial with its costs and, in a column each, its decisions: for parallel coordinates."""
     decisions = _decisions(trial.path for trial in trials)
-    columns = ["trial", "path", "state", "accuracy", "accuracy_error", "samples", *COSTS]
+    columns = ["trial", "path", "state", "accuracy", "accuracy_error", "samples", *COST_NAMES]
     rows = [
         [
             *(t.number, t.path.id, t.state, t.accuracy, t.accuracy_error, t.samples),
-            *(t.costs.get(name) for name in COSTS),
+            *(t.costs.get(name) for name in COST_NAMES),
             *(t.path.get(name) for name in decisions),
         ]
         for t in trials
@@ -35,7 +36,7 @@ def front_rows(front: Front) -> Rows:
     decisions = _decisions(point.path for point in (front.full, *points))
     columns = ["path", "trial", "accuracy", "accuracy_error", "test_accuracy"]
     columns += [f"{mode}_{name}" for mode in modes for name in ("accuracy", "test_accuracy")]
-    columns += ["saved", *COSTS, *decisions]
+    columns += ["saved", *COST_NAMES, *decisions]
     rows = []
     for point in points:
         after = [point.retrained.get(mode) for mode in modes]
@@ -43,7 +44,7 @@ def front_rows(front: Front) -> Rows:
         row.append(point.test_accuracy)
         for result in after:
             row += [result.accuracy, result.test_accuracy] if result else [None, None]
-        row += [front.saved(point), *(point.cost(name) for name in COSTS)]
+        row += [front.saved(point), *(point.cost(name) for name in COST_NAMES)]
         rows.append(row + [point.path.get(name) for name in decisions])
     return columns, _uniform(rows)
 
@@ -74,7 +75,7 @@ def line_rows(front: Front, search: str) -> Rows:
 def unit_rows(unit_costs: Mapping[str, Sequence[UnitCost]]) -> Rows:
     """What each unit of each path costs, in the order of the forward pass."""
     every_unit = [unit for units in unit_costs.values() for unit in units]
-    names = [name for name in COSTS if any(name in unit.costs for unit in every_unit)]
+    names = [name for name in COST_NAMES if any(name in unit.costs for unit in every_unit)]
     rows = [
         [path, position, unit.unit, *(unit.costs.get(name) for name in names)]
         for path, units in unit_costs.items()
@@ -86,11 +87,11 @@ def unit_rows(unit_costs: Mapping[str, Sequence[UnitCost]]) -> Rows:
 def kind_rows(kind_costs: Mapping[str, Sequence[Row]]) -> Rows:
     """What each kind of operator takes in each path."""
     rows = [
-        [path, row.name, *(getattr(row, name) for name in QUANTITIES)]
+        [path, row.name, *(row.costs.get(name) for name in COST_NAMES)]
         for path, kinds in kind_costs.items()
         for row in kinds
     ]
-    return ["path", "kind", *QUANTITIES], rows
+    return ["path", "kind", *COST_NAMES], rows
 
 
 def sensitivity_rows(found: Sensitivity) -> Rows:

@@ -3,20 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from paretopath.costs import COSTS, CostName, cost_named
 from paretopath.evaluation.sensitivity import Sensitivity
-from paretopath.front import CostName, Front, Point, TrialRecord
+from paretopath.front import Front, Point, TrialRecord
 from paretopath.paths import ExecutionPath, Value
 from paretopath.showing.breakdown import Measured, Row
 from paretopath.showing.report import UnitCost
 from paretopath.showing.tracking.charts import line_rows
-
-AXIS_TITLES: Mapping[CostName, str] = {
-    "energy_mj": "energy (mJ per image)",
-    "latency_ms": "latency (ms per image)",
-    "macs": "MACs per image",
-    "params": "parameters",
-    "dram_bytes": "DRAM traffic (bytes per image)",
-}
 
 MOST_AXES = 16
 """How many decisions a parallel-coordinates chart of trials shows: those that vary most."""
@@ -136,7 +129,7 @@ def sensitivity_figure(found: Sensitivity) -> Any:
 
 
 def unit_figure(unit_costs: Mapping[str, Sequence[UnitCost]], paths: Sequence[str]) -> Any:
-    """What the units of some paths take, as stacked bars: energy, latency and MACs."""
+    """What the units of some paths take, as stacked bars."""
     from plotly.colors import sample_colorscale
 
     parts = {path: {unit.unit: unit.costs for unit in unit_costs[path]} for path in paths}
@@ -149,7 +142,7 @@ def kind_figure(kind_costs: Mapping[str, Sequence[Row]]) -> Any:
     """What the kinds of operators of some paths take, as stacked bars."""
     from plotly.colors import qualitative
 
-    parts = {path: {row.name: vars(row) for row in rows} for path, rows in kind_costs.items()}
+    parts = {path: {row.name: row.costs for row in rows} for path, rows in kind_costs.items()}
     kinds = dict.fromkeys(row.name for rows in kind_costs.values() for row in rows)
     return _breakdown(parts, dict(zip(kinds, qualitative.T10, strict=False)))
 
@@ -212,9 +205,9 @@ def outcome_figure(front: Front, measured: Mapping[str, Measured]) -> Any:
 
 
 def _breakdown(
-    parts: Mapping[str, Mapping[str, Mapping[Any, Any]]], colors: Mapping[str, str]
+    parts: Mapping[str, Mapping[str, Mapping[CostName, float]]], colors: Mapping[str, str]
 ) -> Any:
-    """Stacked bars: a picture for each cost that is known, a bar for each path.
+    """Stacked bars: a picture for each cost that is known and adds up, a bar for each path.
 
     Args:
         parts: the costs of each part of each path.
@@ -222,22 +215,22 @@ def _breakdown(
     """
     from plotly.subplots import make_subplots
 
-    shown: tuple[CostName, ...] = ("energy_mj", "latency_ms", "macs")
     known = [
-        name
-        for name in shown
-        if any(costs.get(name) is not None for found in parts.values() for costs in found.values())
+        cost
+        for cost in COSTS
+        if cost.is_sum
+        and any(cost.name in costs for found in parts.values() for costs in found.values())
     ]
     figure = make_subplots(rows=max(1, len(known)), shared_xaxes=True, vertical_spacing=0.05)
     figure.update_xaxes(type="category")  # an id may look like a number
     for row, cost in enumerate(known, start=1):
-        figure.update_yaxes(title=AXIS_TITLES[cost], row=row)
+        figure.update_yaxes(title=cost.axis, row=row)
         for part, color in colors.items():
             figure.add_bar(
                 row=row,
                 col=1,
                 x=list(parts),
-                y=[found.get(part, {}).get(cost) for found in parts.values()],
+                y=[found.get(part, {}).get(cost.name) for found in parts.values()],
                 name=part,
                 legendgroup=part,
                 showlegend=row == 1,
@@ -252,7 +245,7 @@ def _breakdown(
 
 
 def _cost_title(front: Front) -> str:
-    return f"{AXIS_TITLES[front.cost]}, {_escaped(front.hardware)}"
+    return f"{cost_named(front.cost).axis}, {_escaped(front.hardware)}"
 
 
 def _varied(trials: Sequence[TrialRecord]) -> list[str]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from paretopath.costs import CostName
 from paretopath.evaluation.sensitivity import Sensitivity
-from paretopath.front import CostName, Front, TrialRecord
+from paretopath.front import Front, TrialRecord
 from paretopath.showing.breakdown import Measured, Row
 from paretopath.showing.report import UnitCost
 from paretopath.showing.tracking.mode import Mode

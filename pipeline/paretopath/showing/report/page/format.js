@@ -35,22 +35,6 @@ function plotlyText(text) {
 }
 
 const MINUS = "\u2212";
-const COST_LABELS = {
-  energy_mj: "Energy",
-  latency_ms: "Latency",
-  macs: "MACs",
-  params: "Parameters",
-  dram_bytes: "DRAM traffic",
-};
-// from the stored unit (mJ, ms, 1, 1, bytes): the largest scale that keeps the reference at 1 or more
-const COST_SCALES = {
-  energy_mj: [[1e3, "J"], [1, "mJ"], [1e-3, "µJ"], [1e-6, "nJ"]],
-  latency_ms: [[1e3, "s"], [1, "ms"], [1e-3, "µs"], [1e-6, "ns"]],
-  macs: [[1e9, "GMACs"], [1e6, "MMACs"], [1e3, "kMACs"], [1, "MACs"]],
-  params: [[1e9, "B"], [1e6, "M"], [1e3, "k"], [1, ""]],
-  dram_bytes: [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]],
-};
-
 /** {factor, unit} in which a cost of about `reference` reads well. */
 function costScale(name, reference) {
   const scales = COST_SCALES[name];

@@ -1,6 +1,9 @@
 // The report's data, ready to use, and the few things that a reader can change.
 
 const DATA = JSON.parse(byId("data").textContent);
+const COST_LABELS = DATA.costTitles;
+// from the stored unit: the largest scale that keeps the reference at 1 or more
+const COST_SCALES = DATA.costScales;
 const SEVERAL = DATA.runs.length > 1;
 
 /** All records by "run/id"; a front's record before a trial's of the same path. */

@@ -1,0 +1,60 @@
+"""What is recorded of units that run."""
+
+import torch
+from torch import nn
+
+from paretopath.elastic import Choice, ElasticSpace, State, Unit
+from paretopath.paths import Decision
+from paretopath.tracing import build_on_meta, trace_units
+
+
+class Wide(Unit):
+    """Twelve features become four; the twelve are passed on as well."""
+
+    def __init__(self) -> None:
+        super().__init__("wide", decisions=("width",))
+        self.up, self.down = nn.Linear(12, 64), nn.Linear(64, 4)
+
+    def forward(self, state: State, choice: Choice) -> State:
+        width, x = int(choice["width"]), state.flatten(1)
+        hidden = torch.relu(nn.functional.linear(x, self.up.weight[:width]))  # (1, width)
+        return nn.functional.linear(hidden, self.down.weight[:, :width]), x
+
+    def extract(self, choice: Choice) -> nn.Module:
+        width = int(choice["width"])
+        return nn.Sequential(
+            nn.Linear(12, width, bias=False), nn.ReLU(), nn.Linear(width, 4, bias=False)
+        )
+
+
+class Head(Unit):
+    is_exit = True
+
+    def __init__(self) -> None:
+        super().__init__("head")
+
+    def forward(self, state: State, choice: Choice) -> State:
+        return state[0] + state[0]
+
+    def extract(self, choice: Choice) -> nn.Module:
+        return nn.Identity()
+
+
+class WideSpace(ElasticSpace):
+    def __init__(self) -> None:
+        super().__init__([Decision("width", (16, 64))], input_shape=(3, 2, 2))
+
+    def units(self, checkpoint: str | None = None) -> list[Unit]:
+        return [Wide(), Head()]
+
+
+def test_activation_memory_is_what_comes_in_goes_out_and_the_largest_between() -> None:
+    space = WideSpace()
+    model = build_on_meta(space)
+    for width in (16, 64):
+        wide, head = trace_units(model, space.canonical({"width": width}))
+        # the twelve that come in go out too: the same memory, counted once
+        assert wide.activation_bytes == 12 + 4 + width
+        assert wide.weight_bytes == wide.params == 16 * width
+        assert head.activation_bytes == (4 + 12) + 4
+        assert head.weight_bytes == 0
