@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from environment import median, save
 
-from paretopath.deploy.dynamic_model import DynamicModel, EarlyExit, choose_threshold
+from paretopath.deploy import DynamicModel, EarlyExit, choose_threshold
 from paretopath.run import Run, build_space, open_images
 
 THRESHOLDS = [0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0]

@@ -13,13 +13,7 @@ from torch import Tensor
 
 from paretopath.costs import CostName
 from paretopath.deploy.chooser import Chooser, Option
-from paretopath.deploy.exits import (
-    EarlyExit,
-    choose_threshold,
-    leave_early,
-    steps_with_exits,
-    sweep,
-)
+from paretopath.deploy.exits import EarlyExit, leave_early, steps_with_exits, sweep
 from paretopath.deploy.loading import load_deployable
 from paretopath.deploy.preprocessing import Preprocessing
 from paretopath.elastic import ElasticModel, Step
@@ -238,6 +232,3 @@ class DynamicModel:
         if key not in self._early:
             self._early[key] = steps_with_exits(self._model_for(path), path, exits)
         return self._early[key]
-
-
-__all__ = ["DynamicModel", "EarlyExit", "choose_threshold"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from paretopath.deploy.dynamic_model import DynamicModel, choose_threshold
+from paretopath.deploy import DynamicModel, choose_threshold
 from paretopath.errors import InvalidValueError, RunDirectoryError
 from paretopath.run import Run, build_space, open_images
 
