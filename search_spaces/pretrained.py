@@ -1,5 +1,6 @@
 """Search spaces over transformers' models: ``from_pretrained`` in, ``save_pretrained`` out."""
 
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from paretopath.elastic.own import PathTensors, own_of, together, using
 from paretopath.errors import CheckpointError
 from paretopath.paths import Value
 from paretopath.weights.files import load_reference
+from paretopath.weights.foreign import refuse, split_key, untrained
 
 
 class PretrainedModel(ElasticModel):
@@ -67,7 +69,7 @@ class PretrainedSpace(ElasticSpace):
         """See :meth:`ElasticSpace.units`; a folder is one that ``save_pretrained`` wrote."""
         if checkpoint is None:
             return self.units_of(self.reference())
-        if Path(checkpoint).is_file():
+        if Path(split_key(checkpoint)[0]).is_file():
             folder = Path(checkpoint).parent
             if Path(checkpoint).name == "model.safetensors" and (folder / "config.json").is_file():
                 return self.units_of(self._from_pretrained(str(folder)))
@@ -91,6 +93,9 @@ class PretrainedSpace(ElasticSpace):
         return static
 
     def _from_pretrained(self, checkpoint: str) -> PreTrainedModel:
+        log = logging.getLogger("transformers.modeling_utils")
+        level = log.level
+        log.setLevel(logging.ERROR)  # its table of differences, which are told in a sentence below
         try:
             model, report = self.original.from_pretrained(
                 checkpoint,
@@ -100,10 +105,25 @@ class PretrainedSpace(ElasticSpace):
             )
         except Exception as error:  # network, missing files, unreadable ones
             raise CheckpointError(f"weights {checkpoint!r} can't be loaded: {error}") from error
-        mismatched = [str(entry[0]) for entry in report["mismatched_keys"]]
-        _refuse(checkpoint, "lacks", report["missing_keys"], self.replaceable)
-        _refuse(checkpoint, "has another shape of", mismatched, self.replaceable)
-        _refuse(checkpoint, "holds, unknown to the model,", report["unexpected_keys"], self.ignored)
+        finally:
+            log.setLevel(level)
+        shapes = {str(name): tuple(map(tuple, pair)) for name, *pair in report["mismatched_keys"]}
+        new = [*report["missing_keys"], *shapes]
+        random = {n for n in new if self.replaceable and n.startswith(self.replaceable)}
+        refuse(
+            checkpoint,
+            sorted({*report["missing_keys"]} - random),
+            [
+                f"{name!r} must have shape {wanted}, but got {got}"
+                for name, (got, wanted) in sorted(shapes.items())
+                if name not in random
+            ],
+            sorted(n for n in report["unexpected_keys"] if not n.startswith(self.ignored or "\n")),
+        )
+        heads = sorted(n for n in random if not n.startswith(self.ignored or "\n"))
+        if heads:
+            known = shapes[heads[0]][0][0] if heads[0] in shapes else 0
+            untrained(checkpoint, known, int(self.config.num_labels))
         return model.eval()  # type: ignore[no-any-return]
 
 
@@ -120,12 +140,6 @@ def plain_state(module: nn.Module, prefix: str) -> dict[str, Tensor]:
     for layer, part in module.named_modules(prefix=prefix.removesuffix(".")):
         state |= {f"{layer}.{name}": t for name, t in own_of(part).items() if t is not None}
     return state
-
-
-def _refuse(checkpoint: str, verb: str, names: Sequence[str], allowed: tuple[str, ...]) -> None:
-    wrong = sorted(name for name in names if not (allowed and name.startswith(allowed)))
-    if wrong:
-        raise CheckpointError(f"{checkpoint} {verb} {wrong[0]!r} ({len(wrong)} such)")
 
 
 def _logits(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Tensor:

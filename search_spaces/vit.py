@@ -12,7 +12,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import Attention, Mlp
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from paretopath.elastic import (
@@ -127,7 +127,12 @@ class VitSpace(ElasticSpace):
         """Stem, blocks and exits; see :meth:`paretopath.elastic.ElasticSpace.units`."""
         vit = self.reference()
         if checkpoint is not None:
-            load_reference(vit, checkpoint, replaceable=("head.",))
+            load_reference(
+                vit,
+                checkpoint,
+                replaceable=("head.",),
+                adapt=lambda state: checkpoint_filter_fn(state, vit),  # positions of another size
+            )
         units: list[Unit] = [Stem(vit)]
         for i, block in enumerate(vit.blocks):
             units.append(VitBlock(f"blocks.{i}", block, self.runs[i]))

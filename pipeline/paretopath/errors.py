@@ -44,6 +44,13 @@ class CheckpointError(ParetopathError, RuntimeError):
     """Weights that can't be trusted or don't fit the model."""
 
 
+class UntrainedClassifier(CheckpointError, UserWarning):
+    """Weights whose classifier is for other classes than the model's.
+
+    A warning to those who go on to train the model, an error to jobs that would not.
+    """
+
+
 class TrainingError(ParetopathError, RuntimeError):
     """A training that can't go on: it diverged."""
 

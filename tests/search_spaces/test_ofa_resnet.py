@@ -15,7 +15,12 @@ from torchvision.transforms.v2 import functional as vision
 import search_spaces
 from paretopath.cost.table import CostTable
 from paretopath.elastic import ElasticModel
-from paretopath.errors import CheckpointError, InvalidPathError, InvalidValueError
+from paretopath.errors import (
+    CheckpointError,
+    InvalidPathError,
+    InvalidValueError,
+    UntrainedClassifier,
+)
 from paretopath.paths import ABSENT, ExecutionPath
 from paretopath.weights.files import write_state
 from search_spaces.ofa_resnet import WIDTHS, OfaResNet50Space
@@ -204,7 +209,8 @@ def test_another_number_of_classes_keeps_the_trunk(tmp_path: Path) -> None:
     state = random_official_state(1000)
     write_state(tmp_path / "supernet.safetensors", state)
     space = OfaResNet50Space(resolutions=[32], num_classes=10)
-    loaded = official_state(space.build(checkpoint=str(tmp_path / "supernet.safetensors")))
+    with pytest.warns(UntrainedClassifier, match="1000 classes, but the model's has 10"):
+        loaded = official_state(space.build(checkpoint=str(tmp_path / "supernet.safetensors")))
     assert loaded["classifier.linear.linear.weight"].shape == (10, 2048)
     assert torch.equal(
         loaded["blocks.17.conv3.conv.conv.weight"], state["blocks.17.conv3.conv.conv.weight"]

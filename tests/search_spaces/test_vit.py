@@ -11,7 +11,12 @@ from timm.models.vision_transformer import VisionTransformer
 import search_spaces
 from paretopath.calibration.importance import sort_by_magnitude
 from paretopath.elastic import ElasticModel
-from paretopath.errors import CheckpointError, InvalidPathError, InvalidValueError
+from paretopath.errors import (
+    CheckpointError,
+    InvalidPathError,
+    InvalidValueError,
+    UntrainedClassifier,
+)
 from search_spaces.vit import VitSpace
 from tests.search_spaces.space_contract import SpaceContract
 
@@ -101,7 +106,8 @@ def test_weights_of_a_file_give_the_original_outputs(tmp_path) -> None:
 def test_a_classifier_for_other_classes_starts_anew(tmp_path) -> None:
     file = tmp_path / "vit.safetensors"
     save_file(make_space(num_classes=7).reference().state_dict(), file)
-    assert make_space().build(str(file))(torch.randn(2, 1, 8, 8)).shape == (2, 10)
+    with pytest.warns(UntrainedClassifier, match="7 classes, but the model's has 10"):
+        assert make_space().build(str(file))(torch.randn(2, 1, 8, 8)).shape == (2, 10)
 
 
 def test_weights_of_another_size_are_refused_by_name(tmp_path) -> None:

@@ -13,6 +13,7 @@ from paretopath.run import Run, Scoring, assemble
 from paretopath.tasks.registry import create_task
 from paretopath.training.epoch import EpochListener
 from paretopath.weights.files import write_state
+from paretopath.weights.foreign import classifiers_loaded
 
 
 def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
@@ -35,7 +36,8 @@ def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
     scoring = parts.images
     settings = run.recipe.train
     torch.manual_seed(settings.seed)
-    model = parts.space.build(run.recipe.weights)
+    with classifiers_loaded():
+        model = parts.space.build(run.recipe.weights)
     if run.recipe.weights is None:
         task = create_task(run.recipe.task, training=settings)
         paths = exit_paths(model)

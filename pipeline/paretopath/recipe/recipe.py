@@ -46,8 +46,8 @@ class Recipe(Section):
     space: Space
     weights: Weights | dict[str, Weights] | None = Field(
         default=None,
-        description="file or hub id of the base model's weights; of a family of models, one for "
-        "each; null: train it first",
+        description="file or hub id of the base model's weights, FILE#KEY for those under a key of "
+        "the file (model.pth#model_ema); of a family of models, one for each; null: train it first",
     )
     data: Data | None = Field(
         default=None, description="may be absent when a predictor gives the accuracies"

@@ -60,7 +60,8 @@ def _resolve_weights(value: str, info: ValidationInfo) -> str:
     folder = base_folder(info)
     if folder is None:
         return value
-    is_file = looks_local(value) or value.endswith(WEIGHT_SUFFIXES) or (folder / value).exists()
+    file = value.rpartition("#")[0] or value  # FILE#KEY
+    is_file = looks_local(value) or file.endswith(WEIGHT_SUFFIXES) or (folder / file).exists()
     return local_path(value, folder) if is_file else value
 
 
@@ -82,7 +83,8 @@ def _ascending(value: tuple[float, float]) -> tuple[float, float]:
 # A file or folder, in a recipe relative to the recipe's own folder; a URL stays as it is.
 LocalFile = Annotated[str, Field(min_length=1), AfterValidator(_resolve_file)]
 
-# A hub id, or a file: it starts with ".", "/" or "~", ends like one, or exists beside the recipe.
+# A hub id, or a file: it starts with ".", "/" or "~", ends like one, or exists beside the recipe;
+# FILE#KEY for what a file holds under a key.
 Weights = Annotated[str, Field(min_length=1), AfterValidator(_resolve_weights)]
 
 Number = Annotated[float, Strict()]

@@ -7,19 +7,31 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from paretopath.elastic.compensation import restore_compensations
 from paretopath.errors import CheckpointError, nearest
 from paretopath.files import write_atomically
+from paretopath.weights.foreign import (
+    differences,
+    load_plain,
+    refuse,
+    renamed,
+    split_key,
+    state_within,
+    untrained,
+)
 from paretopath.weights.known import known_checkpoints
 
 TENSOR_SUFFIXES = (".safetensors",)
 
 
-def read_state(file: Path | str) -> dict[str, Tensor]:
+def read_state(file: Path | str, key: str | None = None) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file, or of a PyTorch file read with ``weights_only=True``.
+
+    Args:
+        file: see :mod:`~paretopath.weights.foreign` for where in it a state dict may be.
+        key: where in a PyTorch file it is; found if None.
 
     Raises:
         CheckpointError: no such file, truncated, something other than tensors in it, or not what
@@ -29,18 +41,14 @@ def read_state(file: Path | str) -> dict[str, Tensor]:
     if not file.is_file():
         raise CheckpointError(f"there is no weights file {file}")
     _check(file)
+    if file.suffix not in TENSOR_SUFFIXES:
+        return state_within(load_plain(file), file, key)
+    if key is not None:
+        raise CheckpointError(f"a {file.suffix} file holds one state dict: {file} has no {key!r}")
     try:
-        if file.suffix in TENSOR_SUFFIXES:
-            return safetensors.torch.load_file(file)  # type: ignore[no-any-return]
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # each library raises its own kinds; all mean: don't use this file
+        return safetensors.torch.load_file(file)  # type: ignore[no-any-return]
+    except Exception as error:  # truncated, or another format
         raise CheckpointError(f"{file} can't be read as weights: {error}") from error
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not (isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())):
-        raise CheckpointError(f"{file} holds something other than a state dict of tensors")
-    return state
 
 
 def write_described(
@@ -110,25 +118,28 @@ def load_reference(
     *,
     replaceable: Sequence[str] = (),
     ignored: Sequence[str] = (),
-    rename: Callable[[str], str] | None = None,
+    rename: Callable[[str], str] = str,
+    adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
 ) -> None:
     """Loads weights of the original library into its model.
 
     Args:
         model: changed in place.
         checkpoint: a local file, a name of ``checkpoints/known.yaml``, or a hub id such as
-            ``timm/vit_base_patch16_224.augreg_in21k``.
+            ``timm/vit_base_patch16_224.augreg_in21k``; ``FILE#KEY`` for what a file holds under a
+            key.
         replaceable: prefixes of entries that keep their new random weights where the shape differs:
-            a classifier for another number of classes.
+            a classifier for another number of classes, of which
+            :class:`~paretopath.errors.UntrainedClassifier` warns.
         ignored: prefixes of entries that the checkpoint may hold and the model does not.
-        rename: the model's name of an entry that the checkpoint holds; the same name if None.
+        rename: the model's name of an entry that the checkpoint holds.
+        adapt: what makes a state dict, by the model's names, one of the model's shapes.
 
     Raises:
         CheckpointError: not found (locally, or the hub can't be reached), or it doesn't fit.
     """
-    state = read_state(_locate(checkpoint))
-    if rename is not None:
-        state = {rename(name): tensor for name, tensor in state.items()}
+    origin, key = split_key(checkpoint)
+    state = adapt(renamed(read_state(_locate(origin), key), model.state_dict(), rename))
     state = {name: t for name, t in state.items() if not name.startswith(tuple(ignored))}
     _assign(model, state, checkpoint, replaceable=replaceable)
 
@@ -166,24 +177,28 @@ def _assign(
     model: nn.Module, state: Mapping[str, Tensor], source: str, *, replaceable: Sequence[str]
 ) -> None:
     own = model.state_dict()
-    keep = dict(state)
-    for name, tensor in own.items():
-        if name not in state:
-            raise CheckpointError(f"{source} lacks {name!r}; {nearest(name, state)}")
-        if state[name].shape != tensor.shape:
-            if name.startswith(tuple(replaceable)) and replaceable:
-                keep[name] = tensor
-                continue
-            raise CheckpointError(
-                f"{source}: {name!r} must have shape {tuple(tensor.shape)}, "
-                f"but got {tuple(state[name].shape)}"
-            )
-    unknown = [name for name in state if name not in own]
-    if unknown:
-        raise CheckpointError(
-            f"{source} holds {unknown[0]!r}, which the model lacks; {nearest(unknown[0], own)}"
-        )
-    model.load_state_dict(keep)
+    counts = "num_batches_tracked"  # PyTorch's own count, which it fills in itself
+    keep = {name: tensor for name, tensor in state.items() if not name.endswith(counts)}
+    keep |= {name: state.get(name, t) for name, t in own.items() if name.endswith(counts)}
+    missing, reshaped, unknown = differences(_shapes(keep), _shapes(own))
+    random = [name for name in reshaped if replaceable and name.startswith(tuple(replaceable))]
+    refuse(
+        source,
+        missing,
+        [
+            f"{name!r} must have shape {tuple(own[name].shape)}, but got {tuple(keep[name].shape)}"
+            for name in reshaped
+            if name not in random
+        ],
+        unknown,
+    )
+    if random:
+        untrained(source, len(keep[random[0]]), len(own[random[0]]))
+    model.load_state_dict(keep | {name: own[name] for name in random})
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def sha256(file: Path | str) -> str:
