@@ -9,7 +9,6 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor, nn
 
-from paretopath.elastic.compensation import restore_compensations
 from paretopath.errors import CheckpointError, nearest
 from paretopath.files import write_atomically
 from paretopath.weights.foreign import (
@@ -107,6 +106,8 @@ def load_into(model: nn.Module, file: Path | str) -> None:
     Raises:
         CheckpointError: a name or a shape differs, naming the first one.
     """
+    from paretopath.elastic.compensation import restore_compensations  # it reads files itself
+
     state = read_state(file)
     restore_compensations(model, state)
     _assign(model, state, str(file), replaceable=())
