@@ -13,15 +13,16 @@ from typing import Literal
 import numpy as np
 
 from paretopath.cost.allocation import allocate
+from paretopath.cost.fitting import why_unfit
 from paretopath.cost.hardware import LEVELS, OPERANDS, READS, Floats, Hardware
 from paretopath.cost.loopnest import Unrolling, Workload, unroll
-from paretopath.cost.model import Costs, LayerCostModel
+from paretopath.cost.model import Costs, LayerCostModel, UnfitLayerError
 from paretopath.cost.nests import Bools, Nests
 from paretopath.cost.orders import MAX_FACTORS, Schedules, schedules
 from paretopath.cost.passes import MJ_PER_PJ, LevelCosts, price_passes
 from paretopath.cost.timing import cycles
 from paretopath.cost.traffic import follow, transfers
-from paretopath.errors import HardwareError, InvalidValueError, nearest
+from paretopath.errors import InvalidValueError, nearest
 from paretopath.tracing import Layer
 
 Objective = Literal["each", "energy", "latency", "edp"]
@@ -82,7 +83,11 @@ class AcceleratorModel(LayerCostModel):
             table[~is_pass] = self._price_distinct(work)
         unfit = np.flatnonzero(np.isnan(table[:, 0]))
         if len(unfit):
-            raise HardwareError(f"{self.design.name} can't hold the tiles of {layers[unfit[0]]}")
+            layer = layers[unfit[0]]
+            raise UnfitLayerError(
+                f"{self.design.name} can't run the {layer}: {why_unfit(self.design, layer)}",
+                int(unfit[0]),
+            )
         energy = {level: table[:, i] for i, level in enumerate(LEVELS)}
         costs = Costs(table[:, : len(LEVELS)].sum(axis=1), table[:, -2], table[:, -1])
         return LevelCosts(costs, energy)

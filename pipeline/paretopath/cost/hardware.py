@@ -1,17 +1,30 @@
 """What an accelerator is made of: the schema of a hardware file, with units in its field names."""
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from paretopath.cost.plausible import (
+    BANDWIDTH,
+    CLOCK,
+    COUNT,
+    DRAM_BIT,
+    DRAM_SIZE,
+    GUARD,
+    ON_CHIP_BIT,
+    ON_CHIP_SIZE,
+    OPERATION,
+    plausible,
+)
 from paretopath.errors import HardwareError, nearest
+from paretopath.recipe.document import parse_yaml
 
 Floats = npt.NDArray[np.float64]
 Operand = Literal["W", "I", "O"]
@@ -61,8 +74,8 @@ class Port(_Strict):
     """
 
     name: str
-    min_bits: int = Field(gt=0)
-    max_bits: int = Field(gt=0)
+    min_bits: Annotated[int, Field(gt=0), plausible(BANDWIDTH)]
+    max_bits: Annotated[int, Field(gt=0), plausible(BANDWIDTH)]
     moves: tuple[tuple[Operand, Move], ...]
 
     @model_validator(mode="before")
@@ -109,6 +122,19 @@ class Memory(_Strict):
     ports: tuple[Port, ...] = Field(min_length=1)
     source: str = ""
 
+    @model_validator(mode="after")
+    def _plausible(self) -> Self:
+        is_dram = self.level == "dram"
+        faults = {"size_bits": (DRAM_SIZE if is_dram else ON_CHIP_SIZE).fault(self.size_bits)}
+        width, bit = max(port.max_bits for port in self.ports), DRAM_BIT if is_dram else ON_CHIP_BIT
+        for name in ("read_energy_pj", "write_energy_pj"):
+            fault = bit.fault(getattr(self, name) / width, what="a bit")
+            faults[name] = fault and f"of {width} bits {fault}"
+        for name, fault in faults.items():
+            if fault is not None:
+                raise ValueError(f"{name} of {self.name!r} {fault}")
+        return self
+
     def port(self, operand: Operand, move: Move) -> Port | None:
         """The port that carries an operand in a direction; the last one, where several do."""
         found = [port for port in self.ports if (operand, move) in port.moves]
@@ -127,8 +153,8 @@ class VectorUnit(_Strict):
         source: where the numbers come from.
     """
 
-    lanes: int = Field(gt=0)
-    operation_energy_pj: float = Field(ge=0)
+    lanes: Annotated[int, Field(gt=0), plausible(COUNT)]
+    operation_energy_pj: Annotated[float, Field(ge=0), plausible(OPERATION)]
     fused: tuple[str, ...] = FUSED_OPERATORS
     joined: tuple[str, ...] = JOINED_OPERATORS
     source: str = ""
@@ -147,8 +173,8 @@ class Array(_Strict):
         source: where the numbers come from.
     """
 
-    mac_energy_pj: float = Field(ge=0)
-    dimensions: dict[str, int]
+    mac_energy_pj: Annotated[float, Field(ge=0), plausible(OPERATION)]
+    dimensions: dict[str, Annotated[int, Field(gt=0), plausible(COUNT)]]
     systolic: tuple[str, ...] = ()
     unrolling: dict[str, dict[Loop, int]] = Field(default_factory=dict)
     choices: dict[str, tuple[Loop, ...]] = Field(default_factory=dict)
@@ -167,8 +193,8 @@ class Hardware(_Strict):
     """
 
     name: str
-    clock_mhz: float = Field(gt=0)
-    guard_bits: int = Field(ge=0)
+    clock_mhz: Annotated[float, Field(gt=0), plausible(CLOCK)]
+    guard_bits: Annotated[int, Field(ge=0), plausible(GUARD)]
     array: Array
     memories: tuple[Memory, ...] = Field(min_length=1)
     vector_unit: VectorUnit
@@ -236,22 +262,22 @@ class Hardware(_Strict):
 
 
 def read_yaml(path: str | Path) -> Any:
-    """A YAML file's content; HardwareError names the file and the line."""
+    """A YAML file's content; HardwareError names the file and the line, a key given twice too."""
     try:
-        return yaml.safe_load(Path(path).read_text())
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise HardwareError(f"can't read {path}: {reason}") from error
-    except yaml.YAMLError as error:
-        raise HardwareError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return parse_yaml(text, Path(path), HardwareError)[1]
 
 
-def parse_hardware(data: Any, *, origin: str) -> Hardware:
+def parse_hardware(data: Any, *, origin: str, names: Mapping[str, str] | None = None) -> Hardware:
     """Checks a hardware description against the schema.
 
     Args:
         data: as read from YAML.
         origin: the file's name, for errors.
+        names: what that file calls fields that have another name here.
 
     Raises:
         HardwareError: with file, field, the value got and the rule.
@@ -261,7 +287,10 @@ def parse_hardware(data: Any, *, origin: str) -> Hardware:
     try:
         return Hardware.model_validate(data)
     except ValidationError as error:
-        raise HardwareError(f"{origin}: {_sentence(error)}") from error
+        sentence = _sentence(error)
+        for ours, theirs in (names or {}).items():
+            sentence = re.sub(rf"\b{ours}\b", theirs, sentence)
+        raise HardwareError(f"{origin}: {sentence}") from error
 
 
 def _sentence(error: ValidationError) -> str:

@@ -112,7 +112,7 @@ class MapperModel(LayerCostModel):
             found[shape] = json.loads(self._file(shape).read_text())
             if "error" in found[shape]:
                 raise HardwareError(
-                    f"ZigZag can't map {shape} on {self.design.name}: {found[shape]['error']}"
+                    f"ZigZag can't map the {shape} on {self.design.name}: {found[shape]['error']}"
                 )
         return found
 

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from paretopath.errors import HardwareError
 from paretopath.tracing import Layer, UnitTrace
 
 Floats = npt.NDArray[np.float64]
@@ -42,6 +43,19 @@ class Costs:
         return Costs(total(self.energy_mj), total(self.latency_ms), total(self.dram_bytes))
 
 
+class UnfitLayerError(HardwareError):
+    """A layer that hardware can't run.
+
+    Args:
+        message: which, and why.
+        index: its place among the layers to price.
+    """
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+
+
 class CostModel(Protocol):
     """Prices units: all that a :class:`~paretopath.cost.table.CostTable` asks."""
 
@@ -65,4 +79,9 @@ class LayerCostModel:
     def unit_costs(self, traces: Sequence[UnitTrace]) -> Costs:
         """The costs of each traced unit, in order."""
         layers = [layer for trace in traces for layer in trace.layers]
-        return self.price(layers).sum_by([len(trace.layers) for trace in traces])
+        counts = [len(trace.layers) for trace in traces]
+        try:
+            return self.price(layers).sum_by(counts)
+        except UnfitLayerError as error:
+            owner = traces[int(np.searchsorted(np.cumsum(counts), error.index, side="right"))]
+            raise HardwareError(f"unit {owner.unit.name!r}: {error}") from None

@@ -11,6 +11,15 @@ from paretopath.tracing import Layer
 # ZigZag counts cycles and gives no clock; at 1 GHz a cycle is a nanosecond.
 CLOCK_MHZ = 1000.0
 MOVES = {"fh": "from_higher", "tl": "to_lower", "fl": "from_lower", "th": "to_higher"}
+NAMES = {
+    "array.mac_energy_pj": "operational_array.unit_energy",
+    "array.dimensions": "operational_array.sizes",
+    "size_bits": "size",
+    "read_energy_pj": "r_cost",
+    "write_energy_pj": "w_cost",
+    "min_bits": "bandwidth_min",
+    "max_bits": "bandwidth_max",
+}
 LINKS = {"O": "O", "W": "I2", "I": "I1"}
 
 
@@ -66,6 +75,7 @@ def parse_zigzag(data: Any, mapping: Any, *, origin: str, mapping_origin: str) -
             "vector_unit": {"lanes": max(sizes), "operation_energy_pj": energy},
         },
         origin=origin,
+        names=NAMES,
     )
 
 

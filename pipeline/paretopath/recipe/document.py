@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from paretopath.errors import RecipeError, nearest
+from paretopath.errors import ParetopathError, RecipeError, nearest
 
 Location = Sequence[int | str]
 
@@ -68,21 +68,7 @@ def read_document(file: Path) -> Document:
     Raises:
         RecipeError: no such file, not YAML, a key twice, or not a mapping; with its line.
     """
-    text = _read(file)
-    try:
-        root, values = _parse(text, file)
-    except yaml.MarkedYAMLError as error:
-        is_cut_off = "<stream end>" in str(error.problem)
-        mark = (error.context_mark if is_cut_off else None) or error.problem_mark
-        what = " ".join(str(error.problem or error.context).split())
-        line, column = (f":{mark.line + 1}", f" (column {mark.column + 1})") if mark else ("", "")
-        raise RecipeError(f"{file}{line}: this is not YAML: {what}{column}") from error
-    except RecipeError:
-        raise
-    # ValueError: a date such as 2024-13-45; RecursionError: thousands of nested brackets
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        what = " ".join(str(error).split())
-        raise RecipeError(f"{file}: this is not YAML: {what}") from error
+    root, values = parse_yaml(_read(file), file, RecipeError)
     if root is None or values is None:
         raise RecipeError(f"{file}:1: a recipe must be a mapping of sections, but this is empty")
     if not isinstance(values, dict):
@@ -92,14 +78,40 @@ def read_document(file: Path) -> Document:
     return Document(str(file), values, root)
 
 
-def _parse(text: str, file: Path) -> tuple[yaml.Node | None, Any]:
-    """The node tree and its values; None for both of an empty file."""
+def parse_yaml(
+    text: str, file: Path, refuse: type[ParetopathError]
+) -> tuple[yaml.Node | None, Any]:
+    """The node tree of a YAML text and its values; None for both of an empty one.
+
+    Args:
+        text: what the file holds.
+        file: its name, for errors.
+        refuse: raised where it is not YAML, has a key twice or a value that holds itself, with the
+            line.
+    """
+    try:
+        return _parse(text, file, refuse)
+    except yaml.MarkedYAMLError as error:
+        is_cut_off = "<stream end>" in str(error.problem)
+        mark = (error.context_mark if is_cut_off else None) or error.problem_mark
+        what = " ".join(str(error.problem or error.context).split())
+        line, column = (f":{mark.line + 1}", f" (column {mark.column + 1})") if mark else ("", "")
+        raise refuse(f"{file}{line}: this is not YAML: {what}{column}") from error
+    except ParetopathError:
+        raise
+    # ValueError: a date such as 2024-13-45; RecursionError: thousands of nested brackets
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        what = " ".join(str(error).split())
+        raise refuse(f"{file}: this is not YAML: {what}") from error
+
+
+def _parse(text: str, file: Path, refuse: type[ParetopathError]) -> tuple[yaml.Node | None, Any]:
     loader = _Loader(text)
     try:
         root = loader.get_single_node()
         if root is None:
             return None, None
-        _refuse_repetition(root, file, seen=set(), above=())
+        _refuse_repetition(root, file, refuse, seen=set(), above=())
         return root, loader.construct_document(root)
     finally:
         loader.dispose()
@@ -148,19 +160,25 @@ def _child(node: yaml.Node, part: int | str) -> tuple[int, yaml.Node] | None:
 
 
 def _refuse_repetition(
-    node: yaml.Node, file: Path, *, seen: set[int], above: tuple[int, ...]
+    node: yaml.Node,
+    file: Path,
+    refuse: type[ParetopathError],
+    *,
+    seen: set[int],
+    above: tuple[int, ...],
 ) -> None:
-    """Raises RecipeError where a mapping holds a key twice, or a value holds itself.
+    """Raises an error where a mapping holds a key twice, or a value holds itself.
 
     Args:
         node: where to look, and below.
         file: for the message.
+        refuse: the error.
         seen: ids of nodes that were looked at: an anchor's node can be used many times.
         above: ids of the nodes that enclose this one.
     """
     line = node.start_mark.line + 1
     if id(node) in above:
-        raise RecipeError(f"{file}:{line}: a value must not contain itself")
+        raise refuse(f"{file}:{line}: a value must not contain itself")
     if id(node) in seen or not isinstance(node, yaml.CollectionNode):
         return
     seen.add(id(node))
@@ -170,9 +188,9 @@ def _refuse_repetition(
         if isinstance(key, yaml.ScalarNode):
             line, name = key.start_mark.line + 1, (key.tag, key.value)
             if name in first:
-                raise RecipeError(
+                raise refuse(
                     f"{file}:{line}: a key must be given once, but {key.value!r} "
                     f"already stands on line {first[name]}"
                 )
             first[name] = line
-        _refuse_repetition(value, file, seen=seen, above=(*above, id(node)))
+        _refuse_repetition(value, file, refuse, seen=seen, above=(*above, id(node)))

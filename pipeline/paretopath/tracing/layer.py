@@ -98,6 +98,27 @@ class Layer:
             operator=operator,
         )
 
+    def __str__(self) -> str:
+        """As people read it: ``3x3 convolution, 64 to 128 channels, 28x28 outputs, 8 bits``."""
+        bits = f"{self.activation_bits} bits"
+        if self.stationary_bits != self.activation_bits:
+            bits = f"weights of {self.weight_bits} bits, activations of {bits}"
+        if self.is_pass:
+            name = self.operator or self.kind
+            return f"{name}, {self.reads} elements read, {self.writes} written, {bits}"
+        if self.kind == "convolution":
+            groups = f" in {self.groups} groups" if self.groups > 1 else ""
+            stride = f", stride {self.stride}" if self.stride > 1 else ""
+            return (
+                f"{self.fy}x{self.fx} convolution{stride}, {self.c} to {self.k} channels{groups}, "
+                f"{self.oy}x{self.ox} outputs, {bits}"
+            )
+        if self.kind == "linear":
+            return f"linear layer, {self.c} to {self.k} features, {self.oy} tokens, {bits}"
+        inner, columns = self.c // self.groups, self.k // self.groups
+        product = f"{self.oy}x{inner} by {inner}x{columns}"
+        return f"{self.groups} products of {product} matrices, {bits}"
+
     @property
     def is_pass(self) -> bool:
         """Whether this is a pass over elements: no multiply-accumulates."""

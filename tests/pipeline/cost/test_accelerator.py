@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paretopath.cost import create
+from paretopath.cost import CostTable, create
 from paretopath.cost.accelerator import AcceleratorModel, Objective
 from paretopath.cost.design import preset_names, read_preset
 from paretopath.cost.hardware import LEVELS
+from paretopath.elastic.registry import create_space
 from paretopath.errors import HardwareError, InvalidValueError
 from paretopath.tracing import Layer
 
@@ -202,8 +203,25 @@ def test_operands_share_a_memory_that_their_largest_tiles_would_overfill(
 
 def test_a_layer_that_does_not_fit_is_named() -> None:
     layer = Layer.conv(k=8, c=8, oy=4, ox=4, bits=32)
-    with pytest.raises(HardwareError, match="tpu_like can't hold the tiles of Layer"):
-        create("accelerator", preset="tpu_like").price([layer])
+    model = create("accelerator", preset="tpu_like")
+    with pytest.raises(HardwareError) as caught:
+        model.price([Layer.conv(k=8, c=8, oy=4, ox=4), layer])
+    assert str(caught.value) == (
+        "tpu_like can't run the 1x1 convolution, 8 to 8 channels, 4x4 outputs, 32 bits: memory "
+        "'rf_2B' must hold at least 64 bits of outputs at once, but has 16 bits"
+    )
+
+
+def test_a_unit_that_does_not_fit_is_named_with_what_it_needs() -> None:
+    design = read_preset("magnet-16nm")
+    small = design.memories[-1].model_copy(update={"size_bits": 200_000})  # for 25 kB of an image
+    model = AcceleratorModel(design.model_copy(update={"memories": (*design.memories[:-1], small)}))
+    space = create_space("vit", model="vit_tiny_patch16_224", arguments={"depth": 1})
+    table = CostTable(space, model)
+    with pytest.raises(HardwareError, match=r"^unit 'stem': magnet-16nm can't run the 16x16 conv"):
+        table([space.full])
+    with pytest.raises(HardwareError, match=r"'dram' must hold at least 33\d kB of .*has 25 kB"):
+        table([space.full])
 
 
 def test_create_refuses_an_unknown_kind() -> None:

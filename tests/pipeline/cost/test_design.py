@@ -130,6 +130,100 @@ def _no_loops(data: Any) -> None:
     del data["array"]["unrolling"]["lane"]
 
 
+def _hertz(data: Any) -> None:
+    data["clock_mhz"] = 1_000_000_000
+
+
+def _gigahertz(data: Any) -> None:
+    data["clock_mhz"] = 0.8
+
+
+def _joules(data: Any) -> None:
+    data["array"]["mac_energy_pj"] = 3.56e-14
+
+
+def _femtojoules(data: Any) -> None:
+    data["memories"][0]["read_energy_pj"] *= 1e5
+
+
+def _gigabytes(data: Any) -> None:
+    data["memories"][-1]["size_bits"] = 4
+
+
+def _wide(data: Any) -> None:
+    data["memories"][0]["ports"][0]["max_bits"] = 10**9
+
+
+def _lanes(data: Any) -> None:
+    data["vector_unit"]["lanes"] = 10**9
+
+
+def _guard(data: Any) -> None:
+    data["guard_bits"] = 8000
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_hertz, r"'clock_mhz': must be 1 to 20000 MHz, but got 1000000000; in Hz .* 1000 MHz"),
+        (_gigahertz, r"'clock_mhz': must be .*, but got 0\.8; in GHz it would be 800 MHz"),
+        (_joules, r"'array\.mac_energy_pj': must be .*, but got 3\.56e-14; in J .* 0\.0356 pJ"),
+        (_femtojoules, r"read_energy_pj of 'weight_collector' of 128 bits must be .*; in fJ it"),
+        (_gigabytes, r"size_bits of 'dram' must be .* bits, but got 4; in MB it would be 3.2e\+07"),
+        (_wide, r"'memories\.0\.ports\.0\.max_bits': must be 1 to 1.04858e\+06 bits a cycle"),
+        (_lanes, r"'vector_unit\.lanes': must be 1 to 1e\+06 units"),
+        (_guard, r"'guard_bits': must be 1 to 64 bits"),
+    ],
+)
+def test_a_number_that_was_meant_in_another_unit_is_refused(
+    change: Change, said: str, tmp_path: Path
+) -> None:
+    data = yaml.safe_load(MAGNET)
+    change(data)
+    message = refusal(hardware=written(tmp_path / "mine.yaml", data))
+    assert "mine.yaml" in message
+    assert re.search(said, message), message
+
+
+@pytest.mark.parametrize(
+    ("field", "factor", "said"),
+    [
+        ("unit_energy", 1e3, r"operational_array\.unit_energy': must be .*; in fJ it would be"),
+        ("r_cost", 1e4, r"r_cost of 'rf_128B' of 8 bits must be .* pJ a bit, .*; in fJ"),
+        ("w_cost", 1e-9, r"w_cost of 'rf_128B' of 8 bits must be"),
+        ("size", 1e12, r"size of 'rf_128B' must be 1 to 1e\+12 bits"),
+    ],
+)
+def test_numbers_of_zigzags_files_are_checked_by_the_names_they_have_there(
+    field: str, factor: float, said: str, tmp_path: Path
+) -> None:
+    design = read_preset("tpu_like")
+    data = zigzag_accelerator(design)
+    place = data["operational_array"] if field == "unit_energy" else data["memories"]["rf_128B"]
+    place[field] = type(place[field])(place[field] * factor)
+    message = refusal(
+        hardware=written(tmp_path / "hardware.yaml", data),
+        mapping=written(tmp_path / "mapping.yaml", zigzag_mapping(design)),
+    )
+    assert re.search(said, message), message
+
+
+def test_a_key_given_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
+    ours = tmp_path / "ours.yaml"
+    ours.write_text(MAGNET + "\nclock_mhz: 500\n")
+    assert re.search(
+        r"ours.yaml:\d+: a key must be given once, but 'clock_mhz' already stands on "
+        r"line \d+",
+        refusal(hardware=ours),
+    )
+    design = read_preset("tpu_like")
+    hardware = written(tmp_path / "hardware.yaml", zigzag_accelerator(design))
+    mapping = written(tmp_path / "mapping.yaml", zigzag_mapping(design))
+    mapping.write_text(mapping.read_text() + "  name: other\n")
+    assert "mapping.yaml:" in refusal(hardware=hardware, mapping=mapping)
+    assert "'name' already stands on line 1" in refusal(hardware=hardware, mapping=mapping)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
