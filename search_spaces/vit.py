@@ -8,11 +8,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention, Mlp
-from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from paretopath.elastic import (
@@ -28,6 +25,14 @@ from paretopath.elastic import (
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, Decision
 from paretopath.weights.files import load_reference
+from search_spaces.timm_alone import (
+    Attention,
+    Block,
+    Mlp,
+    VisionTransformer,
+    checkpoint_filter_fn,
+    timm,
+)
 
 
 class VitSpace(ElasticSpace):

@@ -197,3 +197,9 @@ def test_loading_imports_nothing_of_the_search_and_no_library_of_another_family(
     imported = set(done.stdout.split())
     assert "torch" in imported
     assert not NOT_NEEDED & imported
+
+
+def test_timm_brings_no_experiment_tracker_along() -> None:
+    code = "import sys, search_spaces.vit; print('wandb' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"  # nor hidden from who imports it later

@@ -1,0 +1,24 @@
+"""timm, without what only its training script uses.
+
+timm imports W&B where it is installed, which takes half a second: too long for a program that
+deploys. What imports W&B itself, before or after, has it.
+"""
+
+import sys
+
+_hidden = "wandb" not in sys.modules
+if _hidden:
+    sys.modules["wandb"] = None  # type: ignore[assignment]  # so an import fails, as timm expects
+try:
+    import timm
+    from timm.layers import Attention, Mlp
+    from timm.models.vision_transformer import (
+        Block,
+        VisionTransformer,
+        checkpoint_filter_fn,
+    )
+finally:
+    if _hidden:
+        del sys.modules["wandb"]
+
+__all__ = ["Attention", "Block", "Mlp", "VisionTransformer", "checkpoint_filter_fn", "timm"]
