@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 # Each line may import from itself and from the lines above it.
 LAYERS = [
-    ["errors", "files", "paths", "plugins", "quantities", "costs"],
+    ["errors", "files", "devices", "paths", "plugins", "quantities", "costs"],
     ["weights", "elastic"],
     ["tracing", "calibration"],
     ["recipe"],

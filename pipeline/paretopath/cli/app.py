@@ -1,16 +1,18 @@
-"""The command ``paretopath``: its commands, and how a user's mistake ends."""
+"""The command ``paretopath``: its commands, and how it is started."""
 
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
+from paretopath.cli import faults
 from paretopath.cli.commands.browsing import front, sensitivity
 from paretopath.cli.commands.measuring import measure, profile
 from paretopath.cli.commands.publishing import publish
 from paretopath.cli.commands.retraining import evaluate, retrain, status
 from paretopath.cli.commands.searching import search, worker
-from paretopath.errors import ParetopathError
 
 # in the order of --help, each with the arguments of its example
 COMMANDS: dict[Callable[..., None], str] = {
@@ -27,9 +29,7 @@ COMMANDS: dict[Callable[..., None], str] = {
 }
 
 app = typer.Typer(
-    help="Search, retrain and deploy the execution paths of a vision model under an energy budget.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -37,13 +37,22 @@ for command, example in COMMANDS.items():
     app.command(epilog=f"Example: paretopath {command.__name__} {example}")(command)
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"paretopath {version('paretopath')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Search, retrain and deploy the execution paths of a vision model under an energy budget."""
+
+
 def main() -> None:
-    """Runs the command; a user's mistake is one sentence on standard error and exit status 2."""
-    try:
-        app()
-    except ParetopathError as error:
-        print(f"paretopath: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("paretopath: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    """Runs the command that was typed; however it ends, no traceback (:mod:`.faults`)."""
+    sys.exit(faults.run(lambda: app(standalone_mode=False)))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from paretopath.devices import find_device
 from paretopath.elastic import State
 from paretopath.errors import InvalidValueError, nearest
 
@@ -67,7 +68,7 @@ class Setup:
             raise InvalidValueError(
                 f"there is no precision {precision!r}; {nearest(precision, get_args(Precision))}"
             )
-        place = _checked_device(device)
+        place = _placed(device)
         return cls(
             device=str(place),
             threads=threads or torch.get_num_threads(),
@@ -138,23 +139,11 @@ class Setup:
         return tree_map_only(Tensor, moved, state)
 
 
-def _checked_device(device: str) -> torch.device:
-    try:
-        place = torch.device(device)
-    except RuntimeError:
-        raise InvalidValueError(
-            f"there is no device {device!r}; {nearest(device, ['cpu', 'cuda'])}"
-        ) from None
-    if place.type not in ("cpu", "cuda"):
-        raise InvalidValueError(f"can't measure on {device!r}; {nearest(device, ['cpu', 'cuda'])}")
-    if place.type == "cpu":
-        return torch.device("cpu")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if (place.index or 0) >= count:
-        raise InvalidValueError(f"device {device!r} is not here: torch sees {count} CUDA devices")
-    return torch.device(
-        "cuda", place.index if place.index is not None else torch.cuda.current_device()
-    )
+def _placed(name: str) -> torch.device:
+    place = find_device(name)
+    if place.type == "cuda" and place.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return place
 
 
 def device_name(place: torch.device) -> str:

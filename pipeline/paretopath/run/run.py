@@ -7,6 +7,7 @@ from typing import Self
 
 import torch
 
+from paretopath.devices import find_device
 from paretopath.errors import RunDirectoryError
 from paretopath.files import write_atomically
 from paretopath.recipe import Recipe, load_recipe
@@ -29,7 +30,7 @@ class Run(RunDirectory):
     ) -> None:
         super().__init__(directory)
         self.recipe = recipe
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = find_device(None if device is None else str(device))
 
     @classmethod
     def open(cls, directory: Path | str, *, device: torch.device | str | None = None) -> Self:

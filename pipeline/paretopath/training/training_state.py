@@ -4,6 +4,7 @@ Each ``STEP.ckpt`` has a ``STEP.ckpt.json`` beside it that says where the traini
 versions, and the file's SHA-256.
 """
 
+import io
 import json
 import logging
 import os
@@ -70,7 +71,10 @@ def save_checkpoint(file: Path, checkpoint: Mapping[str, Any], point: TrainingPo
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
-            torch.save(checkpoint, stream)
+            # first into memory: where a disk is full, torch's own writer does not say so
+            content = io.BytesIO()
+            torch.save(checkpoint, content)
+            stream.write(content.getbuffer())
             stream.flush()
             os.fsync(stream.fileno())
         about = {

@@ -88,14 +88,24 @@ def _check(file: Path) -> None:
 
 
 def write_state(file: Path | str, state: Mapping[str, Tensor]) -> None:
-    """Writes tensors as safetensors, to a temporary name that is then renamed."""
+    """Writes tensors as safetensors, whole or not at all.
+
+    Raises:
+        OSError: the disk does not take it; the weights of before, and what describes them, stay.
+    """
     file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _description(file).unlink(missing_ok=True)  # of other weights
-    temporary = file.with_name(file.name + ".tmp")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    safetensors.torch.save_file(tensors, temporary)
-    temporary.replace(file)
+    content = safetensors.torch.save(tensors)
+    described, aside = _description(file), file.with_name(f".{file.name}.json.before")
+    if described.is_file():  # it is of other weights: never beside the new ones
+        described.replace(aside)
+    try:
+        write_atomically(file, content)
+    except BaseException:
+        if aside.is_file():
+            aside.replace(described)
+        raise
+    aside.unlink(missing_ok=True)
 
 
 def load_into(model: nn.Module, file: Path | str) -> None:

@@ -1,12 +1,12 @@
 """What a search found."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from paretopath.cli.arguments import Device, Json, RunDir
+from paretopath.cli.arguments import Csv, Device, Html, Json, RunDir
 from paretopath.cli.output import consoles, print_json, tracking
+from paretopath.files import require_writable
 
 
 def front(
@@ -17,8 +17,8 @@ def front(
     rescore: Annotated[
         str | None, typer.Option(help="Price the paths anew, with `mapper` (ZigZag) or `device`.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write the report here.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the paths as a table here.")] = None,
+    html: Html = None,
+    csv: Csv = None,
     as_json: Json = False,
 ) -> None:
     """Show the front of a search, or a selection of it."""
@@ -55,7 +55,7 @@ def front(
 
 def sensitivity(
     run: RunDir,
-    html: Annotated[Path | None, typer.Option(help="Write the report, with it, here.")] = None,
+    html: Html = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -66,6 +66,7 @@ def sensitivity(
 
     out, err = consoles()
     opened = Run.open(run, device=device)
+    require_writable(run)
     is_new = not opened.sensitivity_file.is_file()
     if is_new:
         err.print("Trying every decision alone …")

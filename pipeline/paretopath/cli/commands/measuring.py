@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from paretopath.cli.arguments import Device, Json, RecipeFile, RunDir
+from paretopath.cli.arguments import Device, Html, Json, RecipeFile, RunDir
 from paretopath.cli.output import consoles, print_json, tracking
+from paretopath.files import require_writable
 
 
 def profile(
@@ -14,7 +15,7 @@ def profile(
     path: Annotated[
         str, typer.Option(help="full, smallest, or a JSON file of decisions.")
     ] = "full",
-    html: Annotated[Path | None, typer.Option(help="Also draw it into this HTML file.")] = None,
+    html: Html = None,
     as_json: Json = False,
 ) -> None:
     """MACs, energy and latency of one path, by kind of operator and by unit."""
@@ -45,7 +46,7 @@ def measure(
     batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 1,
     threads: Annotated[int | None, typer.Option(help="Of the CPU; torch's own by default.")] = None,
     rounds: Annotated[int, typer.Option(help="How often each path's turn comes.", min=1)] = 10,
-    html: Annotated[Path | None, typer.Option(help="Draw the comparison into this file.")] = None,
+    html: Html = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -58,6 +59,7 @@ def measure(
 
     out, err = consoles()
     opened = Run.open(run, device=device)
+    require_writable(run)
     with Progressing(err, "measuring") as bar:
         comparison = jobs.measure_run(
             opened,

@@ -9,6 +9,7 @@ import typer
 
 from paretopath.cli.arguments import Device, Json, RunDir
 from paretopath.cli.output import consoles, print_json, quiet_libraries, tracking
+from paretopath.files import require_writable
 
 if TYPE_CHECKING:
     from paretopath.jobs import RetrainStatus
@@ -41,6 +42,7 @@ def retrain(
 
     out, err = consoles()
     opened = Run.open(run, device=device)
+    require_writable(run)
     set_here = {"launch.where": launch} if launch is not None else {}
     where = opened.recipe.with_overrides(set_here, options={"launch.where": "--launch"}).launch
     settings = opened.recipe.retrain

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from paretopath.cli.arguments import Device, Json, RecipeFile, RunDir
+from paretopath.cli.faults import LOG_FOLDER
 from paretopath.cli.output import consoles, print_json, quiet_libraries, tracking
 
 
@@ -66,6 +67,7 @@ def search(
         if moved:
             err.print(f"The older run is now {moved}.")
     run = Run.start(directory, resolved, device=device)
+    LOG_FOLDER.set(directory)
     with quiet_libraries(), tracking(run) as tracked:
         with Progressing(err, "training the base model") as bar:
             jobs.prepare_weights(run, on_epoch=bar.epoch)
