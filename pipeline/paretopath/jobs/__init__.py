@@ -12,6 +12,7 @@ from paretopath.jobs.retraining.job import collect, retrain, retrain_tracked
 from paretopath.jobs.retraining.plan import PathResult, RetrainJob, plan_retraining
 from paretopath.jobs.retraining.status import RetrainStatus, collect_finished, statuses
 from paretopath.jobs.searching import make_front, save_report, search_run
+from paretopath.jobs.starting import started
 from paretopath.jobs.weights import prepare_weights
 from paretopath.jobs.worker import work_on
 
@@ -35,6 +36,7 @@ __all__ = [
     "save_report",
     "search_run",
     "sensitivity_run",
+    "started",
     "statuses",
     "track_outcome",
     "track_sensitivity",

@@ -18,7 +18,7 @@ from paretopath.errors import InvalidValueError, nearest
 from paretopath.front import Point, pareto_front, select
 from paretopath.jobs.epochs import SCORED, finite
 from paretopath.paths import ExecutionPath
-from paretopath.run import Run, Scoring, assemble, build_space, build_table, load_model
+from paretopath.run import Run, Scoring, build_scoring, build_space, build_table, load_model
 from paretopath.showing.measure import (
     Comparison,
     compare,
@@ -47,8 +47,8 @@ def evaluate_run(run: Run, path_ids: Sequence[str] = ()) -> list[dict[str, Any]]
     front = run.front()
     everyone = {point.id: point for point in (*front.points, front.full)}
     points = [front[i] for i in path_ids] if path_ids else list(everyone.values())
-    parts = assemble(run)
-    space, scoring = parts.space, parts.images
+    space = build_space(run.recipe)
+    scoring = build_scoring(run, space)
     model = load_model(space, run.weights_file, run)
     rows = _score_elastic(scoring, model, "search", points, run.statistics())
     shared = [p for p in points if "shared" in p.retrained]

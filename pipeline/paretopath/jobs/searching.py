@@ -35,6 +35,7 @@ from paretopath.tasks.task import Score
 
 def search_run(
     run: Run,
+    parts: Parts | None = None,
     *,
     where: str | None = None,
     on_progress: Callable[[SearchProgress], None] | None = None,
@@ -44,6 +45,7 @@ def search_run(
 
     Args:
         run: gets its study and its front; what retraining added to an older front is kept.
+        parts: what its recipe describes; built if None.
         where: ``local`` or ``slurm``, in place of what the recipe says about jobs.
         on_progress: hears of results as they are recorded.
         tracking: shows the search to others.
@@ -52,7 +54,7 @@ def search_run(
         RunDirectoryError: every trial failed.
         InvalidValueError: no path fits the budgets.
     """
-    parts = assemble(run)
+    parts = parts or assemble(run)
     recipe = run.recipe.search
     full_cost = float(parts.table([parts.space.full])[recipe.cost][0])
     tracker = (tracking or NullTracking()).start(

@@ -5,18 +5,21 @@ import shutil
 import torch
 
 from paretopath.calibration.moments import calibrate, draw
-from paretopath.elastic import ElasticModel
+from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.exits import exit_paths
 from paretopath.jobs.epochs import report_epochs
 from paretopath.recipe import Recipe
-from paretopath.run import Run, Scoring, assemble
+from paretopath.run import Parts, Run, Scoring, assemble
+from paretopath.search.storage import exclusive
 from paretopath.tasks.registry import create_task
 from paretopath.training.epoch import EpochListener
 from paretopath.weights.files import write_state
 from paretopath.weights.foreign import classifiers_loaded
 
 
-def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
+def prepare_weights(
+    run: Run, parts: Parts | None = None, *, on_epoch: EpochListener | None = None
+) -> None:
     """Makes the elastic weights of a run, unless it has them: loaded, or trained; then channels
     are put in order and layers compensated, as the recipe's calibration says.
 
@@ -25,36 +28,48 @@ def prepare_weights(run: Run, *, on_epoch: EpochListener | None = None) -> None:
 
     Args:
         run: gets its weights file.
+        parts: what its recipe describes; built if None.
         on_epoch: hears how training goes.
+
+    Raises:
+        RunDirectoryError: another process makes them, or searches them.
     """
     if run.weights_file.is_file() or run.recipe.accuracy.source == "predictor":
         return
+    with exclusive(run.directory):
+        _make_weights(run, parts or assemble(run), on_epoch)
+
+
+def _make_weights(run: Run, parts: Parts, on_epoch: EpochListener | None) -> None:
     from paretopath.training.retrain import SharedTraining
     from paretopath.training.trainer import fit
 
-    parts = assemble(run)
     scoring = parts.images
     settings = run.recipe.train
-    torch.manual_seed(settings.seed)
-    with classifiers_loaded():
-        model = parts.space.build(run.recipe.weights)
+    model = initial_model(parts.space, run.recipe) if parts.base is None else parts.base
     if run.recipe.weights is None:
         task = create_task(run.recipe.task, training=settings)
         paths = exit_paths(model)
         every_path = settings.model_copy(update={"paths_per_step": len(paths)})
         module = SharedTraining(model, paths, every_path, task, distil=False)
         report = report_epochs(scoring, model, [parts.space.full], on_epoch)
-        checkpoints = run.directory / "training"
         fit(
             module,
             scoring.data.loader("train", shuffle_seed=settings.seed),
-            checkpoint_dir=checkpoints,
+            checkpoint_dir=run.training_dir,
             report=report,
         )
     for part in model.to(run.device).eval().parts():
         calibrate_model(part, scoring, run.recipe)
     write_state(run.weights_file, model.state_dict())
-    shutil.rmtree(run.directory / "training", ignore_errors=True)
+    shutil.rmtree(run.training_dir, ignore_errors=True)
+
+
+def initial_model(space: ElasticSpace, recipe: Recipe) -> ElasticModel:
+    """The model before training and calibration: with a recipe's weights, or random ones."""
+    torch.manual_seed(recipe.train.seed)
+    with classifiers_loaded():
+        return space.build(recipe.weights)
 
 
 def calibrate_model(model: ElasticModel, scoring: Scoring, recipe: Recipe) -> None:

@@ -18,6 +18,7 @@ from paretopath.launch.slurm import (
     is_this_job_running,
     launch_slurm,
     requeue_this_job,
+    require_slurm,
     slurm_states,
 )
 from paretopath.recipe import Launch
@@ -31,6 +32,7 @@ __all__ = [
     "is_this_job_running",
     "launch",
     "requeue_this_job",
+    "require_slurm",
     "result",
     "states",
 ]

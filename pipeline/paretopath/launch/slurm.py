@@ -59,11 +59,7 @@ def launch_slurm(calls: Sequence[Call], settings: Launch, folder: Path, name: st
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    for command in ("sbatch", "srun"):
-        if shutil.which(command) is None:
-            raise LaunchError(
-                f"launch slurm needs SLURM's commands on this machine, but there is no {command}"
-            )
+    require_slurm()
     executor = SlurmExecutor(folder, max_num_timeout=ENDLESS)
     executor.update_parameters(**_parameters(settings, folder, name, len(calls)))
     try:
@@ -74,6 +70,15 @@ def launch_slurm(calls: Sequence[Call], settings: Launch, folder: Path, name: st
         text = said[0].removeprefix("sbatch: error: ") if said else last_line(str(error))
         raise LaunchError(f"SLURM does not take the job: {text}") from error
     return [Job("slurm", str(job.job_id), folder) for job in submitted]
+
+
+def require_slurm() -> None:
+    """LaunchError where this machine lacks SLURM's commands."""
+    for command in ("sbatch", "srun"):
+        if shutil.which(command) is None:
+            raise LaunchError(
+                f"launch slurm needs SLURM's commands on this machine, but there is no {command}"
+            )
 
 
 def cancel_slurm(jobs: Sequence[Job]) -> None:

@@ -1,6 +1,6 @@
 """What a run that goes on may change of its recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +12,44 @@ CHANGEABLE = ("name", "retrain", "tracking", "launch")
 SEARCH_CHANGEABLE = ("trials", "workers", "storage", "lease_seconds")
 
 
-def require_same(new: Recipe, old: Recipe, directory: Path, *, trained: bool = True) -> None:
+MAKE_WEIGHTS = ("task", "space", "weights", "data", "train", "calibration")
+
+
+def search_identity(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe a search depends on."""
+    values = recipe.dump()
+    values["search"] = {k: v for k, v in values["search"].items() if k not in SEARCH_CHANGEABLE}
+    return {name: value for name, value in values.items() if name not in CHANGEABLE}
+
+
+def ingredients(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe the base weights depend on."""
+    values = recipe.dump()
+    return {name: values[name] for name in MAKE_WEIGHTS}
+
+
+def require_same(
+    new: Recipe,
+    old: Recipe,
+    directory: Path,
+    *,
+    of: Callable[[Recipe], dict[str, Any]] = search_identity,
+) -> None:
     """RunDirectoryError if a recipe asks for another run than the one of a directory.
 
-    ``trained``: whether it has its weights; until then ``train`` may change.
+    Args:
+        new: what is asked for.
+        old: what the directory holds.
+        directory: the run's, for the error.
+        of: what of the recipes must be the same.
     """
-    before, now = _identity(old), _identity(new)
-    if not trained:
-        before["train"] = now["train"]
-    differences = _differences(before, now)
+    differences = _differences(of(old), of(new))
     if differences:
         field, was, wanted = differences[0]
         raise RunDirectoryError(
             f"{directory} holds a run whose {field} is {was!r}, but now it is {wanted!r}; "
             f"name another --run-dir, or start anew with --fresh"
         )
-
-
-def _identity(recipe: Recipe) -> dict[str, Any]:
-    values = recipe.dump()
-    values["search"] = {k: v for k, v in values["search"].items() if k not in SEARCH_CHANGEABLE}
-    return {name: value for name, value in values.items() if name not in CHANGEABLE}
 
 
 def _differences(old: Any, new: Any, field: str = "") -> list[tuple[str, Any, Any]]:

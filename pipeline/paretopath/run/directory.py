@@ -40,6 +40,11 @@ class RunDirectory:
         return self.directory / "weights.safetensors"
 
     @property
+    def training_dir(self) -> Path:
+        """Checkpoints of the base model's training, until it ends."""
+        return self.directory / "training"
+
+    @property
     def study_file(self) -> Path:
         """Every trial, as Optuna's journal."""
         from paretopath.search.storage import JOURNAL

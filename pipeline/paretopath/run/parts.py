@@ -42,6 +42,7 @@ class Parts:
         task: with the losses of retraining.
         predictor: what predicts accuracies in place of images; None if they are measured.
         scoring: how accuracies are measured; None if the recipe has no images.
+        base: with the weights that the recipe names, where they were loaded before the rest.
     """
 
     space: ElasticSpace
@@ -51,6 +52,7 @@ class Parts:
     task: Task
     predictor: PredictorEvaluator | None
     scoring: Scoring | None
+    base: ElasticModel | None = None
 
     @property
     def images(self) -> Scoring:
@@ -61,7 +63,7 @@ class Parts:
 
 
 def assemble(run: Run) -> Parts:
-    """Builds all that a run's recipe describes but its model.
+    """Builds all that a run's recipe describes but its model; writes nothing.
 
     Raises:
         ParetopathError: something that the recipe names does not exist, or does not fit the rest.
@@ -69,19 +71,15 @@ def assemble(run: Run) -> Parts:
     recipe = run.recipe
     space = build_space(recipe)
     table = build_table(run, space)
-    task = create_task(recipe.task, training=recipe.retrain)
-    scoring = None
-    if recipe.data is not None:
-        scoring = Scoring.of(recipe, space, open_images(recipe, space), task, run.device)
     predicts = recipe.accuracy.source == "predictor"
     return Parts(
         space=space,
         table=table,
         budgets=absolute_budgets(recipe, table),
         named_paths=named_paths(recipe, space),
-        task=task,
+        task=create_task(recipe.task, training=recipe.retrain),
         predictor=load_predictor(recipe.accuracy, space) if predicts else None,
-        scoring=scoring,
+        scoring=build_scoring(run, space) if recipe.data is not None else None,
     )
 
 
@@ -109,6 +107,12 @@ def build_table(run: Run, space: ElasticSpace) -> CostTable:
     table = CostTable(space, cost_model)
     load_table(table, run.costs_file)
     return table
+
+
+def build_scoring(run: Run, space: ElasticSpace) -> Scoring:
+    """How a run's accuracies are measured; RecipeError if the recipe has no images."""
+    task = create_task(run.recipe.task, training=run.recipe.retrain)
+    return Scoring.of(run.recipe, space, open_images(run.recipe, space), task, run.device)
 
 
 def keep_table(table: CostTable, file: Path, *, sampled: int = 0) -> None:
@@ -180,6 +184,8 @@ def named_paths(recipe: Recipe, space: ElasticSpace) -> tuple[ExecutionPath, ...
 
 def absolute_budgets(recipe: Recipe, table: CostTable) -> dict[str, float]:
     """Upper bounds by cost: what a recipe's budgets mean for this space and hardware."""
+    if not recipe.search.limits:
+        return {}  # nothing is priced
     full = table([table.space.full]).row(0)
     return {
         name: parse_budget(text, cost_named(name).unit, full[name])

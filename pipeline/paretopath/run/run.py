@@ -11,9 +11,10 @@ from paretopath.devices import find_device
 from paretopath.errors import RunDirectoryError
 from paretopath.files import write_atomically
 from paretopath.recipe import Recipe, load_recipe
-from paretopath.run.changes import require_same
+from paretopath.run.changes import ingredients, require_same
 from paretopath.run.directory import RunDirectory
 from paretopath.run.environment import environment
+from paretopath.search.storage import has_study
 
 
 class Run(RunDirectory):
@@ -57,12 +58,29 @@ class Run(RunDirectory):
             RunDirectoryError: it holds a run of another recipe.
         """
         run = cls(directory, recipe, device=device)
-        if run.recipe_file.is_file():
-            old, trained = load_recipe(run.recipe_file), run.weights_file.is_file()
-            require_same(recipe, old, Path(directory), trained=trained)
-            if recipe.train != old.train:  # what it was trained so far is not of this recipe
-                shutil.rmtree(run.directory / "training", ignore_errors=True)
+        run.require_same()
+        run._drop_foreign_training()
         run.directory.mkdir(parents=True, exist_ok=True)
         recipe.save(run.recipe_file)
         write_atomically(run.environment_file, json.dumps(environment(run.device), indent=1) + "\n")
         return run
+
+    def require_same(self) -> None:
+        """RunDirectoryError if the directory holds what another recipe made.
+
+        A search is of its whole recipe, and base weights are of what makes them; where there is
+        neither, nothing is lost by another recipe.
+        """
+        if not self.recipe_file.is_file():
+            return
+        old = load_recipe(self.recipe_file)
+        if has_study(self.directory) or self.sensitivity_file.is_file():
+            require_same(self.recipe, old, self.directory)
+        elif self.weights_file.is_file():
+            require_same(self.recipe, old, self.directory, of=ingredients)
+
+    def _drop_foreign_training(self) -> None:
+        """Removes checkpoints on the way to weights of another recipe."""
+        if self.recipe_file.is_file() and self.training_dir.is_dir():
+            if ingredients(load_recipe(self.recipe_file)) != ingredients(self.recipe):
+                shutil.rmtree(self.training_dir, ignore_errors=True)

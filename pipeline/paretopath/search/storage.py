@@ -29,6 +29,7 @@ from paretopath.search.databases import absolute, check_url, open_database, show
 JOURNAL = "study.journal"
 PLACE = "study.json"  # names database and study, where there is no journal
 STUDY_NAME = "paretopath"  # in the journal
+_held: set[Path] = set()  # locks of this process
 _BLOCK = 4096  # bytes read at once while looking for the last line's start
 
 
@@ -193,10 +194,15 @@ def _place(folder: Path, url: str | None) -> dict[str, str] | None:
 def exclusive(run_dir: str | os.PathLike[str]) -> Iterator[None]:
     """Holds a run directory against a second search, until the block ends or the process dies.
 
+    A block inside a block of the same process and directory is part of it.
+
     Raises:
         RunDirectoryError: another process holds it.
     """
-    path = Path(run_dir) / "search.lock"
+    path = (Path(run_dir) / "search.lock").absolute()
+    if path in _held:  # a record lock is the process's, and goes with the first file it closes
+        yield
+        return
     with open(path, "a+") as file:
         try:
             # a record lock, not flock: forked data-loading workers that outlive a killed search
@@ -211,7 +217,11 @@ def exclusive(run_dir: str | os.PathLike[str]) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
-        yield
+        _held.add(path)
+        try:
+            yield
+        finally:
+            _held.discard(path)
 
 
 def _append(file: FileIO, lines: list[bytes]) -> None:

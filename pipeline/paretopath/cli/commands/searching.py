@@ -58,21 +58,23 @@ def search(
     from paretopath import jobs
     from paretopath.cli.progressing import Progressing
     from paretopath.cli.tables.front import excerpt, front_json, front_table
-    from paretopath.run import Run, default_directory, move_aside
+    from paretopath.run import default_directory
 
     out, err = consoles()
     directory = run_dir or default_directory(resolved)
-    if fresh:
-        moved = move_aside(directory)
-        if moved:
-            err.print(f"The older run is now {moved}.")
-    run = Run.start(directory, resolved, device=device)
-    LOG_FOLDER.set(directory)
-    with quiet_libraries(), tracking(run) as tracked:
+    start = jobs.started(
+        directory,
+        resolved,
+        device=device,
+        fresh=fresh,
+        on_moved=lambda moved: err.print(f"The older run is now {moved}."),
+    )
+    with quiet_libraries(), start as (run, parts), tracking(run) as tracked:
+        LOG_FOLDER.set(directory)
         with Progressing(err, "training the base model") as bar:
-            jobs.prepare_weights(run, on_epoch=bar.epoch)
+            jobs.prepare_weights(run, parts, on_epoch=bar.epoch)
         with Progressing(err, "search") as bar:
-            front = jobs.search_run(run, on_progress=bar.search, tracking=tracked)
+            front = jobs.search_run(run, parts, on_progress=bar.search, tracking=tracked)
         jobs.save_report(run)
     if as_json:
         print_json({"run": str(directory), **front_json(front, front.points)})

@@ -8,7 +8,7 @@ from torch import nn
 from paretopath.elastic import ElasticSpace
 from paretopath.jobs.epochs import SCORED, finite, report_epochs
 from paretopath.jobs.retraining.plan import Part, PathResult, RetrainJob
-from paretopath.run import Parts, Run, Scoring, load_model
+from paretopath.run import Run, Scoring, build_table, load_model
 from paretopath.run.environment import environment
 from paretopath.training.epoch import EpochListener
 from paretopath.weights.files import write_described
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=nn.Module)
 
 def train_shared(
     run: Run,
-    parts: Parts,
+    scoring: Scoring,
     job: RetrainJob,
     on_epoch: EpochListener,
     part: Part,
@@ -26,16 +26,16 @@ def train_shared(
     """Trains a job's paths together with the full one, and measures all of them."""
     from paretopath.training.retrain import SharedTraining
 
-    scoring = parts.images
-    model = load_model(parts.space, run.weights_file, run)
-    paths = list(dict.fromkeys([*job.paths, parts.space.full]))
-    costs = parts.table(paths)[run.recipe.search.cost].tolist()
-    module = SharedTraining(model, paths, run.recipe.retrain, parts.task, costs=costs)
+    model = load_model(scoring.space, run.weights_file, run)
+    paths = list(dict.fromkeys([*job.paths, scoring.space.full]))
+    table = build_table(run, scoring.space)
+    costs = table(paths)[run.recipe.search.cost].tolist()
+    module = SharedTraining(model, paths, run.recipe.retrain, scoring.task, costs=costs)
     report = report_epochs(scoring, model, paths, on_epoch, shared=True)
     _fit(run, scoring, job, module, report, part)
     if not part.is_first:
         return []
-    model = _trained(run, parts.space, job, model, "model.", part)
+    model = _trained(run, scoring.space, job, model, "model.", part)
     validation, test = (
         scoring.evaluator(model, split, shared=True, kept=run.statistics(shared=True))(paths)
         for split in SCORED
@@ -48,7 +48,7 @@ def train_shared(
 
 def train_separate(
     run: Run,
-    parts: Parts,
+    scoring: Scoring,
     job: RetrainJob,
     on_epoch: EpochListener,
     part: Part,
@@ -58,10 +58,9 @@ def train_separate(
     from paretopath.training.trainer import EpochReport
 
     (path,) = job.paths
-    scoring = parts.images
-    teacher = load_model(parts.space, run.weights_file, run)
-    student = _fresh(run, parts.space, job)
-    module = SeparateTraining(student, teacher, run.recipe.retrain, parts.task)
+    teacher = load_model(scoring.space, run.weights_file, run)
+    student = _fresh(run, scoring.space, job)
+    module = SeparateTraining(student, teacher, run.recipe.retrain, scoring.task)
 
     def validate() -> Mapping[str, float]:
         return {path.id: scoring.score(student, "validation").value}
@@ -69,7 +68,7 @@ def train_separate(
     _fit(run, scoring, job, module, EpochReport(on_epoch, validate=validate), part)
     if not part.is_first:
         return []
-    student = _trained(run, parts.space, job, student, "student.", part)
+    student = _trained(run, scoring.space, job, student, "student.", part)
     validation, test = (scoring.score(student, split) for split in SCORED)
     return [PathResult(path, validation, test)]
 

@@ -11,7 +11,7 @@ from paretopath.front import Front
 from paretopath.jobs.retraining.fitting import train_separate, train_shared
 from paretopath.jobs.retraining.plan import WHOLE, Part, PathResult, RetrainJob, finished, prepare
 from paretopath.jobs.retraining.progress import Progress
-from paretopath.run import Run, assemble
+from paretopath.run import Run, build_scoring, build_space
 from paretopath.showing.tracking import Tracking, plain_decisions
 from paretopath.training.epoch import Epoch, EpochListener
 
@@ -38,11 +38,11 @@ def retrain(
     known = finished(job, settings)
     if known is not None:
         return known
-    parts = assemble(run)
+    scoring = build_scoring(run, build_space(run.recipe))
     folder = job.folder
     progress = Progress(settings.epochs)
     if part.is_first:
-        prepare(job, settings, parts.space.full)
+        prepare(job, settings, scoring.space.full)
         progress = (Progress.load(folder) or progress).begun()
         progress.save(folder)
 
@@ -55,7 +55,7 @@ def retrain(
 
     train = train_shared if job.mode == "shared" else train_separate
     try:
-        results = train(run, parts, job, listen, part)
+        results = train(run, scoring, job, listen, part)
     except (Exception, KeyboardInterrupt) as error:
         if part.is_first:
             progress.ended(_why(error)).save(folder)

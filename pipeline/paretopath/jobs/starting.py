@@ -1,0 +1,84 @@
+"""The start of a search: all that its recipe names is there and fits, or nothing has happened."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from paretopath.jobs.weights import initial_model
+from paretopath.launch import require_slurm
+from paretopath.recipe import Recipe
+from paretopath.run import Parts, Run, assemble, move_aside
+from paretopath.search.candidates import Problem
+from paretopath.search.databases import open_database
+from paretopath.search.storage import exclusive, has_study
+
+
+@contextmanager
+def started(
+    directory: Path,
+    recipe: Recipe,
+    *,
+    device: torch.device | str | None = None,
+    fresh: bool = False,
+    on_moved: Callable[[Path], None] | None = None,
+) -> Iterator[tuple[Run, Parts]]:
+    """A run whose search may begin, held against other searches until the block ends.
+
+    Whatever is wrong is found before anything long begins and before anything is written: a start
+    that is refused leaves all as it was.
+
+    Args:
+        directory: the run's; one that holds a run of this recipe goes on.
+        recipe: resolved.
+        device: see :class:`Run`.
+        fresh: moves what the directory holds aside.
+        on_moved: told where that is now.
+
+    Raises:
+        ParetopathError: see :func:`resolve`.
+        RunDirectoryError: the directory holds a run of another recipe, or one that is searched now.
+    """
+    run = Run(directory, recipe, device=device)
+    if fresh:
+        with ExitStack() as stack:
+            if directory.is_dir():
+                stack.enter_context(exclusive(directory))
+            parts = resolve(run, fresh=True)
+            moved = move_aside(directory)
+        if moved is not None and on_moved is not None:
+            on_moved(moved)
+    else:
+        run.require_same()
+        parts = resolve(run)
+    directory.mkdir(parents=True, exist_ok=True)
+    with exclusive(directory):
+        yield Run.start(directory, recipe, device=run.device), parts
+
+
+def resolve(run: Run, *, fresh: bool = False) -> Parts:
+    """Builds what a run's recipe describes, and tries all else that its search will need.
+
+    Args:
+        run: its directory need not exist, and is not written.
+        fresh: takes nothing of what the directory holds for granted.
+
+    Raises:
+        ParetopathError: something that the recipe names does not exist or does not fit the rest: a
+            preset, a file, a data set, a transform, weights, a space's option, SLURM, a database,
+            an extra; or no path fits the budgets.
+    """
+    recipe = run.recipe
+    if recipe.launch.where == "slurm":
+        require_slurm()
+    parts = assemble(run)
+    if parts.budgets:
+        _ = Problem(parts.space, parts.table, recipe.search.cost, parts.budgets).cheapest
+    is_new = fresh or not run.weights_file.is_file()
+    if is_new and parts.predictor is None and recipe.weights is not None:
+        parts = replace(parts, base=initial_model(parts.space, recipe))
+    if recipe.search.storage is not None and (fresh or not has_study(run.directory)):
+        open_database(recipe.search.storage)  # last: SQLite makes its file
+    return parts
