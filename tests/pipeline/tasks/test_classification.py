@@ -13,6 +13,7 @@ from paretopath.tasks.classification.section import ClassificationSection
 from paretopath.tasks.classification.task import Classification, proportion_error
 from paretopath.tasks.registry import create_task
 from paretopath.tasks.task import Task
+from tests.pipeline.tasks.task_contract import TaskContract
 
 
 @pytest.fixture
@@ -146,3 +147,11 @@ def test_the_error_is_never_nothing() -> None:
 def test_options_out_of_range_are_refused(options: dict[str, float], expected: str) -> None:
     with pytest.raises(InvalidValueError, match=expected):
         Classification(**options)
+
+
+class TestClassification(TaskContract):
+    def task(self) -> Task:
+        return create_task(ClassificationSection(), training=TrainSettings())
+
+    def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), LABELS

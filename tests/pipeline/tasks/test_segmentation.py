@@ -17,6 +17,7 @@ from paretopath.tasks.segmentation.section import SegmentationSection
 from paretopath.tasks.segmentation.task import Segmentation
 from paretopath.tasks.segmentation.windows import SlidingWindow
 from paretopath.tasks.task import Task
+from tests.pipeline.tasks.task_contract import TaskContract
 
 
 def batch(seed: int = 0, *, images: int = 4, classes: int = 5) -> tuple[Tensor, Tensor]:
@@ -201,3 +202,11 @@ def test_a_class_that_is_only_predicted_counts_as_nought() -> None:
     scorer.update(logits, masks)
     assert scorer.counted == [0, 2]
     assert scorer.compute().value == pytest.approx((0.75 + 0.0) / 2)
+
+
+class TestSegmentation(TaskContract):
+    def task(self) -> Task:
+        return create_task(SegmentationSection(), training=TrainSettings())
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        return batch()
