@@ -4,13 +4,12 @@ import numpy as np
 import numpy.typing as npt
 
 from paretopath.costs import COSTS, CostName, cost_named
-from paretopath.errors import InvalidValueError, nearest
+from paretopath.errors import InvalidValueError
 from paretopath.front.front import Front
 from paretopath.front.points import Point, known_cost
 from paretopath.quantities import told_apart
 from paretopath.recipe.budget import is_amount_of, parse_budget
-
-_FORMS = ("knee", "all", "budget=70%", "budget=12.5mJ", "count=4", "id=…")
+from paretopath.recipe.selection import parse_selection
 
 
 def select(front: Front, spec: str) -> list[Point]:
@@ -34,26 +33,18 @@ def select(front: Front, spec: str) -> list[Point]:
         InvalidValueError: another form, a budget that nothing fits, an id that is not there, or an
             empty front.
     """
-    kind, _, argument = (part.strip() for part in spec.partition("="))
-    if kind in ("knee", "all", "budget", "count") and not front.points:
+    asked = parse_selection(spec)
+    if asked.kind == "id":
+        return [front[identity] for identity in asked.ids]
+    if not front.points:
         raise InvalidValueError(f"the front has no points, so {spec!r} selects nothing")
-    if spec.strip() == "all":
-        return list(front.points)
-    if spec.strip() == "knee":
+    if asked.kind == "knee":
         return [_knee(front)]
-    if kind == "budget":
-        return [_within(front, argument)]
-    if kind == "count":
-        return _spread(front, _positive_integer(spec, argument))
-    if kind == "id" and argument:
-        return [front[identity.strip()] for identity in argument.split(",")]
-    raise InvalidValueError(f"a selection can't be {spec!r}; {nearest(spec, _FORMS)}")
-
-
-def _positive_integer(spec: str, text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise InvalidValueError(f"count=N needs a whole number from 1 up, but got {spec!r}")
-    return int(text)
+    if asked.kind == "budget":
+        return [_within(front, asked.budget)]
+    if asked.kind == "count":
+        return _spread(front, asked.count)
+    return list(front.points)
 
 
 def _scaled(front: Front) -> npt.NDArray[np.float64]:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from paretopath.costs import CostName, cost_named
+from paretopath.devices import check_device
 from paretopath.quantities import Unit
 from paretopath.recipe.budget import parse_budget
 from paretopath.recipe.section import (
@@ -18,6 +19,8 @@ from paretopath.recipe.section import (
     as_tuple,
     is_url,
 )
+from paretopath.recipe.selection import parse_selection
+from paretopath.recipe.storage_url import check_url
 
 DEFAULT_PRESET = "magnet-16nm"
 
@@ -82,6 +85,11 @@ class Hardware(Section):
         """What is said about a device, as arguments of its cost model."""
         names = ("device", "batch_size", "threads", "precision", "channels_last")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @field_validator("device")
+    @classmethod
+    def _a_device(cls, value: str | None) -> str | None:
+        return None if value is None else check_device(value)
 
     @model_validator(mode="before")
     @classmethod
@@ -217,6 +225,12 @@ class RetrainSettings(TrainSettings):
         description="which paths of the front: knee, budget=70%, count=4",
     )
 
+    @field_validator("select")
+    @classmethod
+    def _a_selection(cls, value: str) -> str:
+        parse_selection(value)
+        return value
+
 
 def _known_cost(name: str) -> str:
     return cost_named(name).name
@@ -337,12 +351,14 @@ class Search(Section):
 
     @field_validator("storage")
     @classmethod
-    def _no_secrets(cls, value: str | None) -> str | None:
+    def _a_url_without_secrets(cls, value: str | None) -> str | None:
         if value is not None and urlsplit(value).password:
             raise ValueError(
                 "a storage must not hold a password, because recipes are kept and shared: "
                 "PostgreSQL takes it from ~/.pgpass or the variable PGPASSWORD"
             )
+        if value is not None:
+            check_url(value)
         return value
 
 

@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 import optuna
 from optuna.storages import BaseStorage, get_storage
 
-from paretopath.errors import InvalidValueError, MissingExtraError, StorageError, nearest
+from paretopath.errors import MissingExtraError, StorageError
+from paretopath.recipe.storage_url import check_url
 
 if TYPE_CHECKING:
     import sqlalchemy
     from optuna.storages import RDBStorage
 
-SCHEMES = ("postgresql", "sqlite", "mysql", "grpc")
 GRPC_PORT = 13000  # Optuna's own
 _WAIT_SECONDS = 60  # for a connection that another thread holds, or for SQLite's lock
 _ATTEMPTS = 3  # workers that start together on an empty database all try to make its tables
@@ -64,20 +64,6 @@ def open_database(url: str) -> BaseStorage:
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ConnectionError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise StorageError(f"{shown(url)} can't be used: {reason}") from error
-
-
-def check_url(url: str) -> str:
-    """The scheme of a database's URL, without its driver.
-
-    Raises:
-        InvalidValueError: it is no URL, or of another scheme than :data:`SCHEMES`.
-    """
-    scheme = url.partition("://")[0].partition("+")[0]
-    if "://" not in url or scheme not in SCHEMES:
-        raise InvalidValueError(
-            f"a storage must be the URL of a database, but got {url!r}; {nearest(scheme, SCHEMES)}"
-        )
-    return scheme
 
 
 def absolute(url: str) -> str:
@@ -136,8 +122,7 @@ def _grpc(url: str) -> BaseStorage:
     from optuna.storages import GrpcStorageProxy
 
     address = urlsplit(url)
-    if not address.hostname:
-        raise InvalidValueError(f"a gRPC proxy must be grpc://HOST:PORT, but got {url!r}")
+    assert address.hostname  # check_url has seen it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         proxy = GrpcStorageProxy(host=address.hostname, port=address.port or GRPC_PORT)

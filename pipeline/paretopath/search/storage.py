@@ -24,7 +24,8 @@ from optuna.storages.journal import BaseJournalBackend
 
 from paretopath.errors import RunDirectoryError
 from paretopath.files import write_atomically
-from paretopath.search.databases import absolute, check_url, open_database, shown
+from paretopath.recipe.storage_url import check_url
+from paretopath.search.databases import absolute, open_database, shown
 
 JOURNAL = "study.journal"
 PLACE = "study.json"  # names database and study, where there is no journal

@@ -4,18 +4,20 @@ from typing import Annotated
 
 import typer
 
-from paretopath.cli.arguments import Csv, Device, Html, Json, RunDir
+from paretopath.cli.arguments import SELECT, Csv, Device, Html, Json, RunDir, one_of
 from paretopath.cli.output import consoles, print_json, tracking
 from paretopath.files import require_writable
 
 
 def front(
     run: RunDir,
-    select: Annotated[
-        str, typer.Option(help="all, knee, budget=70%, budget=12.5mJ, count=4 or id=ID.")
-    ] = "all",
+    select: Annotated[str, SELECT] = "all",
     rescore: Annotated[
-        str | None, typer.Option(help="Price the paths anew, with `mapper` (ZigZag) or `device`.")
+        str | None,
+        typer.Option(
+            help="Price the paths anew, with `mapper` (ZigZag) or `device`.",
+            callback=one_of("--rescore", "mapper", "device"),
+        ),
     ] = None,
     html: Html = None,
     csv: Csv = None,

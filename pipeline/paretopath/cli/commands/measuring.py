@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from paretopath.cli.arguments import Device, Html, Json, RecipeFile, RunDir
+from paretopath.cli.arguments import SELECT, Device, Html, Json, RecipeFile, RunDir
 from paretopath.cli.output import consoles, print_json, tracking
 from paretopath.files import require_writable
 
@@ -42,7 +42,7 @@ def profile(
 
 def measure(
     run: RunDir,
-    select: Annotated[str, typer.Option(help="As for `front`.")] = "all",
+    select: Annotated[str, SELECT] = "all",
     batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 1,
     threads: Annotated[int | None, typer.Option(help="Of the CPU; torch's own by default.")] = None,
     rounds: Annotated[int, typer.Option(help="How often each path's turn comes.", min=1)] = 10,

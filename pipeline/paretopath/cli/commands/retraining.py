@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paretopath.cli.arguments import Device, Json, RunDir
+from paretopath.cli.arguments import SELECT, Device, Json, RunDir, one_of
 from paretopath.cli.output import consoles, print_json, quiet_libraries, tracking
 from paretopath.files import require_writable
 
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 def retrain(
     run: RunDir,
-    select: Annotated[
-        str | None, typer.Option(help="As for `front`; the recipe's choice by default.")
-    ] = None,
+    select: Annotated[str | None, SELECT] = None,
     mode: Annotated[
-        str | None, typer.Option(help="shared: one elastic model; separate: one model a path.")
+        str | None,
+        typer.Option(
+            help="shared: one elastic model; separate: one model a path.",
+            callback=one_of("--mode", "shared", "separate"),
+        ),
     ] = None,
     launch: Annotated[
         str | None, typer.Option(help="local, or slurm: as jobs, by the recipe's section launch.")
