@@ -11,7 +11,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-_MOVED = {"runtime": "deploy.dynamic_model"}  # those of the public names that are elsewhere now
+_MOVED = {"runtime": "deploy"}  # those of the public names that are elsewhere now
 
 
 class _NamesOfBefore(MetaPathFinder, Loader):

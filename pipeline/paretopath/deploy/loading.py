@@ -1,5 +1,6 @@
 """What can be deployed of a run, from the files of its directory alone."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from paretopath.elastic.exits import exits_on_the_way
 from paretopath.elastic.own import PathTensors
 from paretopath.elastic.registry import create_space
 from paretopath.errors import InvalidValueError, RunDirectoryError, nearest
-from paretopath.front import Front, Point
+from paretopath.front import Front
 from paretopath.paths import ExecutionPath
 from paretopath.recipe import load_recipe
 from paretopath.run.directory import RunDirectory
@@ -61,15 +62,16 @@ def load_deployable(
     there = _weights_there(files, weights)
     space = create_space(recipe.space.name, **recipe.space.options)
     model = space.build()
-    needed = _needed(_options(front, there), front, model)
+    options = _options(files, front, there)
+    needed = _needed(options, front, model)
     if not needed:
         raise RunDirectoryError(
             f"no path of {files.front_file} was measured with {there[0]} weights"
         )
     best: dict[str, Option] = {}
-    for option in _options(front, needed):
+    for option in options:
         held = best.get(option.point.id)
-        if held is None or option.accuracy > held.accuracy:
+        if option.weights in needed and (held is None or option.accuracy > held.accuracy):
             best[option.point.id] = option
     models = {name: model if name == needed[0] else space.build() for name in needed}
     for name, elastic in models.items():
@@ -108,23 +110,29 @@ def _weights_there(files: RunDirectory, wanted: Collection[str] | None) -> list[
     return there
 
 
-def _options(front: Front, weights: Collection[str]) -> list[Option]:
+def _options(files: RunDirectory, front: Front, weights: Collection[str]) -> list[Option]:
     """Each path of a front, the full one too, with each of the weights it was measured with."""
     points = {point.id: point for point in (*front.points, front.full)}.values()
-    return [
-        Option(point, name, accuracy)
-        for name in WEIGHTS
-        if name in weights
-        for point in points
-        if (accuracy := _accuracy(point, name)) is not None
-    ]
+    options = []
+    if "shared" in weights:
+        trained = _finished(files)
+        for point in points:
+            if point.id in trained and "shared" in point.retrained:
+                options.append(Option(point, "shared", point.retrained["shared"].accuracy))
+    if "searched" in weights:
+        options += [Option(point, "searched", point.accuracy) for point in points]
+    return options
 
 
-def _accuracy(point: Point, weights: str) -> float | None:
-    if weights == "searched":
-        return point.accuracy
-    result = point.retrained.get(weights)
-    return None if result is None else result.accuracy
+def _finished(files: RunDirectory) -> set[str]:
+    """The ids of the paths that the shared weights on disk were trained for; none of them before
+    that training is finished, when the front still has the results of one before.
+    """
+    try:
+        content = json.loads((files.retrained_dir("shared") / "result.json").read_text())
+    except FileNotFoundError:
+        return set()
+    return {ExecutionPath(entry["path"]).id for entry in content["results"]}
 
 
 def _needed(options: Sequence[Option], front: Front, model: ElasticModel) -> list[str]:

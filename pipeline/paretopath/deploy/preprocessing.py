@@ -31,15 +31,18 @@ class Preprocessing:
         """One image as a batch (1, C, Y, X), float32.
 
         Args:
-            image: a PIL image, or an array or tensor (Y, X), (Y, X, C) or (C, Y, X), its values as
-                in the recipe's data: from 0 to 255 if integers, from 0 to 1 if floats, unless
-                ``data.max_value`` says otherwise.
+            image: a PIL image, which is turned as its EXIF orientation says; or an array or tensor
+                (Y, X), (Y, X, C) or (C, Y, X), its values as in the recipe's data: from 0 to 255 if
+                integers, from 0 to 1 if floats, unless ``data.max_value`` says otherwise.
 
         Raises:
             InvalidValueError: the recipe has no data, or its transforms end in another size.
             DataError: not an image, or another number of channels.
         """
-        from paretopath.data.images import to_tensor  # imports torchvision, which takes seconds
+        # here, since they take seconds
+        from PIL import Image, ImageOps
+
+        from paretopath.data.images import to_tensor
 
         if self.data is None:
             raise InvalidValueError(
@@ -48,6 +51,8 @@ class Preprocessing:
             )
         if isinstance(image, Tensor):
             image = image.detach().cpu().numpy()
+        elif isinstance(image, Image.Image):
+            image = ImageOps.exif_transpose(image)  # upright, as data is decoded
         pixels = to_tensor(image, self.shape[0], max_value=self.data.max_value)
         transform, normalise = self._made
         ready = normalise(transform(pixels)[None])

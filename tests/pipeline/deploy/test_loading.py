@@ -67,6 +67,8 @@ def retrained_in_part(run: Run, better: float, worse: float) -> Front:
     if front.full.id != last.id:
         accuracy = front.full.accuracy - worse
         changed.append(replace(front.full, retrained={"shared": Retrained(accuracy, 0.01)}))
+    results = [{"path": dict(point.path)} for point in changed]
+    (run.retrained_dir("shared") / "result.json").write_text(json.dumps({"results": results}))
     front = front.updated(changed)
     front.save(run.front_file)
     return front
@@ -105,6 +107,13 @@ def test_two_sets_of_weights_take_the_memory_of_one_and_what_differs(run: Run) -
     assert all("shared" in point.retrained for point in alone.points)
 
 
+def test_weights_of_a_retraining_that_is_not_finished_are_not_deployed(run: Run) -> None:
+    retrained_in_part(run, better=0.001, worse=0.05)
+    (run.retrained_dir("shared") / "result.json").unlink()
+    dynamic = DynamicModel.load(run.directory)
+    assert {option.weights for option in dynamic.options} == {"searched"}
+
+
 def test_weights_that_no_budget_asks_for_are_not_loaded(run: Run) -> None:
     front = run.front()
     retrained_in_part(run, better=0.001, worse=0.05)
@@ -114,6 +123,8 @@ def test_weights_that_no_budget_asks_for_are_not_loaded(run: Run) -> None:
         for p in points
     ]
     front.updated(better).save(run.front_file)
+    results = [{"path": dict(point.path)} for point in points]
+    (run.retrained_dir("shared") / "result.json").write_text(json.dumps({"results": results}))
     assert set(DynamicModel.load(run.directory).models) == {"shared"}
 
 

@@ -49,15 +49,23 @@ def test_a_picture_becomes_what_evaluation_makes_of_it(
     )
     preprocess = Preprocessing(SHAPE, data)
     split = open_data(data, default_section(), input_shape=SHAPE).test
-    table = split.examples.pictures.table  # type: ignore[attr-defined]
+    pictures = split.examples.pictures  # type: ignore[attr-defined]
     for i, number in enumerate(split.indices):  # type: ignore[attr-defined]
-        picture = table[int(number)]["image"]
+        picture = pictures.read(int(number), lambda picture: picture.copy())
         made = preprocess(picture)
         assert made.shape == (1, *SHAPE)
         torch.testing.assert_close(made[0], split[i][0], rtol=0, atol=0)
         array = np.array(picture)
         for same in (array, torch.from_numpy(array), torch.from_numpy(array).permute(2, 0, 1)):
             torch.testing.assert_close(preprocess(same), made, rtol=0, atol=0)
+
+
+def test_a_photograph_is_turned_upright_as_data_is() -> None:
+    pixels = np.arange(8 * 12 * 3, dtype=np.uint8).reshape(8, 12, 3)
+    picture = Image.fromarray(np.rot90(pixels))  # lies on its side, and says so
+    picture.getexif()[0x0112] = 6
+    preprocess = Preprocessing(SHAPE, Data())
+    torch.testing.assert_close(preprocess(picture), preprocess(pixels), rtol=0, atol=0)
 
 
 def test_what_is_no_such_image_is_refused() -> None:
