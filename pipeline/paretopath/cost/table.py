@@ -1,4 +1,4 @@
-"""The costs of any number of paths by look-up: each unit's choices are traced and priced once."""
+"""The costs of any number of paths by look-up: each form of a unit is traced and priced once."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from paretopath.cost.model import CostModel, Costs, Floats
+from paretopath.cost.forms import UNKNOWN, Floats, Ints, Rows, UnitForms, UnitTable
+from paretopath.cost.model import CostModel, Costs
 from paretopath.costs import COST_NAMES, COSTS, CostName, cost_named, known_costs
-from paretopath.elastic import ElasticSpace, Unit
+from paretopath.elastic import ElasticSpace
 from paretopath.errors import nearest
-from paretopath.paths import ABSENT, IndexMatrix, Value
-from paretopath.tracing import Tracer, UnitTrace, build_on_meta
+from paretopath.paths import IndexMatrix, Value
+from paretopath.tracing import Tracer, UnitTrace, build_on_meta, signature
 
-Ints = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64 | np.int64]
+
+BLOCK = 1 << 13  # paths that are looked up together: few enough to stay in a core's cache
 
 
 class PathCosts:
@@ -64,32 +66,12 @@ class UnitCost:
     costs: Mapping[CostName, float]
 
 
-class _UnitTable:
-    """One unit's costs: a row for each combination of its decisions' values, filled when first
-    met.
-    """
-
-    def __init__(self, unit: Unit, space: ElasticSpace) -> None:
-        self.unit = unit
-        self.columns = [space.positions[name] for name in unit.decisions]
-        sizes = [len(space.decisions[column].values) + 1 for column in self.columns]  # + 1: absent
-        self.strides = np.cumprod([1, *sizes[:-1]]).astype(np.int64)[: len(sizes)]
-        self.costs = np.full((int(np.prod(sizes, dtype=np.int64)), len(COSTS)), np.nan)
-        self.known = np.zeros(len(self.costs), dtype=bool)
-
-    def keys(self, matrix: IndexMatrix) -> Ints:
-        """The row of each path: mixed-radix digits, ABSENT counted as the digit 0."""
-        keys = np.zeros(len(matrix), dtype=np.int64)
-        for column, stride in zip(self.columns, self.strides, strict=True):
-            keys += (matrix[:, column].astype(np.int64) - ABSENT) * stride
-        return keys
-
-
 class CostTable:
     """Looks costs up for paths of one space on one hardware.
 
-    The first path that shows a unit in a new form is traced on the meta device and priced; after
-    that a path is one look-up for each of its units.
+    The first path that shows a unit in a new form (another choice of its own decisions, or another
+    shape of what reaches it) is traced on the meta device and priced; after that a path is one
+    look-up for each of its units.
 
     Args:
         space: whose paths.
@@ -101,7 +83,9 @@ class CostTable:
         self.cost_model = cost_model
         model = build_on_meta(space)
         self._traces = Tracer(model)
-        self._tables = {unit.name: _UnitTable(unit, space) for unit in model.chain}
+        self._tables = {unit.name: UnitTable(unit, space) for unit in model.chain}
+        self._states: dict[str, int] = {}  # signature: number, in the order in which they were met
+        self._unpriced: list[tuple[UnitTable, int, UnitTrace]] = []
 
     def __call__(self, paths: Iterable[Mapping[str, Value]]) -> PathCosts:
         """The costs of canonical paths."""
@@ -110,24 +94,11 @@ class CostTable:
     def encoded(self, matrix: IndexMatrix) -> PathCosts:
         """The costs of a canonical index matrix (n_paths, n_decisions), vectorised over paths."""
         totals = np.zeros((len(matrix), len(COSTS)))
-        ended = np.zeros(len(matrix), dtype=bool)
-        located = []
-        for table in self._tables.values():
-            runs = ~ended
-            if table.unit.requires:
-                runs &= self.space.holds_encoded(table.unit.requires, matrix)
-            if table.unit.is_exit:
-                ended |= runs
-            rows = np.flatnonzero(runs)
-            located.append((table, rows, table.keys(matrix[rows])))
-        self._fill(matrix, located)
-        for table, rows, keys in located:
-            found = table.costs[keys]
-            for column, cost in enumerate(COSTS):
-                if cost.is_sum:
-                    totals[rows, column] += found[:, column]
-                else:
-                    totals[rows, column] = np.maximum(totals[rows, column], found[:, column])
+        blocks = [slice(start, start + BLOCK) for start in range(0, len(matrix), BLOCK)]
+        later = [block for block in blocks if not self._sum_up(matrix[block], totals[block])]
+        self._price()  # all new forms at once
+        for block in later:
+            self._sum_up(matrix[block], totals[block])
         return PathCosts(totals)
 
     def breakdown(self, path: Mapping[str, Value]) -> list[UnitCost]:
@@ -139,48 +110,89 @@ class CostTable:
             for i, trace in enumerate(traces)
         ]
 
-    def rows(self) -> dict[str, tuple[Ints, Floats]]:
-        """For each unit, the keys of the n forms that were priced, and their (n, costs) costs."""
-        tables = self._tables.items()
-        known = {name: np.flatnonzero(table.known) for name, table in tables}
-        return {name: (keys, self._tables[name].costs[keys]) for name, keys in known.items()}
+    def forms(self) -> dict[str, UnitForms]:
+        """The forms that were priced, by unit."""
+        names = np.array(list(self._states), dtype=np.str_)
+        return {name: table.forms(names) for name, table in self._tables.items()}
 
-    def add_rows(self, rows: Mapping[str, tuple[Ints, Floats]]) -> None:
-        """Adds rows of :meth:`rows` of another table of the same space and hardware.
+    def add_forms(self, forms: Mapping[str, UnitForms]) -> None:
+        """Adds :meth:`forms` of another table of the same space and hardware.
 
         Raises:
-            KeyError, IndexError, ValueError: they are of another space.
+            KeyError: they are of another space.
         """
-        for name, (keys, costs) in rows.items():
-            self._tables[name].costs[keys] = costs
-            self._tables[name].known[keys] = True
+        for name, found in forms.items():
+            reached = [self._state(state) for state in found.reached.tolist()]
+            left = [self._state(state) for state in found.left.tolist()]
+            rows = zip(found.choices.tolist(), reached, left, found.costs.tolist(), strict=True)
+            for choice, state, out, costs in rows:
+                self._tables[name].add(choice, state, out, costs)
 
-    def _fill(self, matrix: IndexMatrix, located: list[tuple[_UnitTable, Ints, Ints]]) -> None:
-        """Traces and prices each (unit, form) that the matrix holds and the tables do not."""
-        pending: dict[tuple[str, int], UnitTrace] = {}
-        for table, rows, keys in located:
-            unknown = ~table.known[keys]
-            if not unknown.any():
+    def _state(self, name: str) -> int:
+        return self._states.setdefault(name, len(self._states))
+
+    def _sum_up(self, matrix: IndexMatrix, totals: Floats) -> bool:
+        """Puts what paths cost into ``totals`` (n_paths, costs), unless a form is not priced yet.
+
+        Returns:
+            Whether all are priced.
+        """
+        is_sum = np.array([cost.is_sum for cost in COSTS])
+        sums, maxima = np.zeros((len(matrix), sum(is_sum))), np.zeros((len(matrix), sum(~is_sum)))
+        states = np.full(len(matrix), self._state(signature(self._traces.images)))
+        ended = np.zeros(len(matrix), dtype=bool)
+        for table in self._tables.values():
+            runs = ~ended
+            if table.unit.requires:
+                runs &= self.space.holds_encoded(table.unit.requires, matrix)
+            if table.unit.is_exit:
+                ended |= runs
+            if not runs.any():
                 continue
-            new_keys, first = np.unique(keys[unknown], return_index=True)
-            for key, row in zip(new_keys.tolist(), rows[unknown][first].tolist(), strict=True):
-                if (table.unit.name, key) not in pending:
-                    pending.update(self._trace(matrix[row : row + 1]))
+            mine: slice | Rows = slice(None) if runs.all() else np.flatnonzero(runs)
+            rows = self._rows(table, matrix[mine], states[mine])
+            if not self._unpriced:
+                sums[mine] += table.sums.take(rows, axis=0)
+                maxima[mine] = np.maximum(maxima[mine], table.maxima.take(rows, axis=0))
+            states[mine] = table.left.take(rows)
+        totals[:, is_sum], totals[:, ~is_sum] = sums, maxima
+        return not self._unpriced
+
+    def _rows(self, table: UnitTable, matrix: IndexMatrix, states: Ints) -> Rows:
+        """The rows of a unit's table for paths that run it; new forms are traced."""
+        choices = table.choices(matrix)
+        rows = table.find(choices, states)
+        unknown = np.flatnonzero(rows == UNKNOWN)
+        if not len(unknown):
+            return rows
+        new = np.stack([choices[unknown], states[unknown]], axis=1)
+        for (choice, state), i in zip(*np.unique(new, axis=0, return_index=True), strict=True):
+            if not table.has(int(choice), int(state)):
+                self._trace(matrix[unknown[i]][None])
+        return table.find(choices, states)
+
+    def _trace(self, row: IndexMatrix) -> None:
+        """Adds the forms of one path that were not met, to be priced."""
+        for trace in self._traces(self.space.decode(row)[0]):
+            table = self._tables[trace.unit.name]
+            choice, state = int(table.choices(row)[0]), self._state(signature(trace.state))
+            if not table.has(choice, state):
+                added = table.add(choice, state, self._state(signature(trace.out)))
+                self._unpriced.append((table, added, trace))
+
+    def _price(self) -> None:
+        """Prices what was traced. If that fails it is as if it had never been met."""
+        pending, self._unpriced = self._unpriced, []
         if not pending:
             return
-        traces = list(pending.values())
-        costs = self.cost_model.unit_costs(traces)
-        for i, ((name, key), trace) in enumerate(pending.items()):
-            table = self._tables[name]
-            table.costs[key] = _row(costs, i, trace)
-            table.known[key] = True
-
-    def _trace(self, row: IndexMatrix) -> dict[tuple[str, int], UnitTrace]:
-        traces = self._traces(self.space.decode(row)[0])
-        return {
-            (trace.unit.name, int(self._tables[trace.unit.name].keys(row)[0])): trace
-            for trace in traces
-        }
+        try:
+            costs = self.cost_model.unit_costs([trace for _, _, trace in pending])
+        except BaseException:
+            for table, row, _ in reversed(pending):
+                table.keep(row)
+            raise
+        for i, (table, row, trace) in enumerate(pending):
+            table.set_costs(row, _row(costs, i, trace))
 
 
 def _row(costs: Costs, index: int, trace: UnitTrace) -> list[float]:

@@ -6,13 +6,16 @@ import hashlib
 import io
 import json
 import zipfile
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from paretopath.cost.forms import UnitForms
 from paretopath.cost.table import CostTable
+from paretopath.costs import COST_NAMES
 from paretopath.files import write_atomically
 
 _DESCRIBED = "described"
@@ -22,9 +25,8 @@ _TOLERANCE = 1e-9
 def save_table(table: CostTable, file: Path) -> None:
     """Writes the rows that a table has."""
     arrays: dict[str, Any] = {_DESCRIBED: np.array(_digest(table))}
-    for name, (keys, costs) in table.rows().items():
-        arrays[f"{name}/keys"] = keys
-        arrays[f"{name}/costs"] = costs
+    for name, forms in table.forms().items():
+        arrays |= {f"{name}/{part}": values for part, values in vars(forms).items()}
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)
     write_atomically(file, content.getvalue())
@@ -43,18 +45,29 @@ def load_table(table: CostTable, file: Path) -> bool:
         with np.load(file, allow_pickle=False) as found:
             if str(found[_DESCRIBED]) != _digest(table):
                 return False
-            names = [key.removesuffix("/keys") for key in found if key.endswith("/keys")]
-            rows = {name: (found[f"{name}/keys"], found[f"{name}/costs"]) for name in names}
+            names = [key.removesuffix("/choices") for key in found if key.endswith("/choices")]
+            parts = [part.name for part in fields(UnitForms)]
+            forms = {n: UnitForms(*(found[f"{n}/{part}"] for part in parts)) for n in names}
         table([table.space.full])
-        for name, (keys, costs) in table.rows().items():
-            kept = dict(zip(rows[name][0].tolist(), rows[name][1], strict=True))
-            for key, cost in zip(keys.tolist(), costs, strict=True):
-                if not np.allclose(kept[key], cost, rtol=_TOLERANCE, atol=0, equal_nan=True):
-                    return False
-        table.add_rows(rows)
+        if not all(_agree(here, forms[name]) for name, here in table.forms().items()):
+            return False
+        table.add_forms(forms)
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
         return False
     return True
+
+
+def _agree(here: UnitForms, kept: UnitForms) -> bool:
+    """Whether what is kept of a unit's forms is what they cost here."""
+    rows = {key: i for i, key in enumerate(_keys(kept))}
+    same = [rows[key] for key in _keys(here)]
+    if not np.array_equal(kept.left[same], here.left):
+        return False
+    return np.allclose(kept.costs[same], here.costs, rtol=_TOLERANCE, atol=0, equal_nan=True)
+
+
+def _keys(forms: UnitForms) -> list[tuple[int, str]]:
+    return list(zip(forms.choices.tolist(), forms.reached.tolist(), strict=True))
 
 
 def _digest(table: CostTable) -> str:
@@ -64,5 +77,6 @@ def _digest(table: CostTable) -> str:
         "hardware": table.cost_model.hardware,
         "decisions": [[decision.name, list(decision.values)] for decision in space.decisions],
         "input_shape": list(space.input_shape),
+        "costs": COST_NAMES,
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -7,6 +7,7 @@ from paretopath.tracing.tracer import (
     Tracer,
     UnitTrace,
     build_on_meta,
+    signature,
     trace_layers,
     trace_units,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "Tracer",
     "UnitTrace",
     "build_on_meta",
+    "signature",
     "total_macs",
     "trace_layers",
     "trace_units",

@@ -1,5 +1,6 @@
 """Units that run on the meta device, once for each choice and each shape of what reaches them."""
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class UnitTrace:
         unit: the unit (its weights on the meta device).
         choice: the values of its decisions.
         state: what reached it, meta tensors for a batch of one.
+        out: what it leaves.
         layers: its operators in order.
         params: parameters of the plain module that it extracts to.
         peak_elements: what must be kept at once while it runs, see :func:`peak_elements`.
@@ -33,6 +35,7 @@ class UnitTrace:
     unit: Unit
     choice: tuple[tuple[str, Value], ...]
     state: State
+    out: State
     layers: tuple[Layer, ...]
     params: int
     peak_elements: int
@@ -87,11 +90,17 @@ class Tracer:
 
     Args:
         model: from :func:`build_on_meta`.
+
+    Attributes:
+        images: the state with which every path starts.
     """
 
     def __init__(self, model: ElasticModel) -> None:
         self.model = model
-        self._known: dict[tuple[Step, object], tuple[UnitTrace, State]] = {}
+        self._known: dict[tuple[Step, object], UnitTrace] = {}
+        space = model.space
+        assert isinstance(space, ElasticSpace)
+        self.images: State = torch.empty(1, *space.input_shape, device="meta")
 
     def __call__(self, path: Mapping[str, Value]) -> list[UnitTrace]:
         """Runs a canonical path on the meta device with a batch of one.
@@ -99,16 +108,13 @@ class Tracer:
         Returns:
             One trace for each unit that runs, in order.
         """
-        space = self.model.space
-        assert isinstance(space, ElasticSpace)
-        state: State = torch.empty(1, *space.input_shape, device="meta")
-        traces = []
+        state, traces = self.images, []
         for step in self.model.steps(path):
             key = (step, _shapes(state))
             if key not in self._known:
                 self._known[key] = _trace(step, state)
-            trace, state = self._known[key]
-            traces.append(trace)
+            traces.append(self._known[key])
+            state = traces[-1].out
         return traces
 
 
@@ -126,6 +132,11 @@ def _shapes(state: State) -> tuple[object, ...]:
     return str(structure), *shapes
 
 
+def signature(state: State) -> str:
+    """A name of what of a state can change what a unit does; the same in every process."""
+    return hashlib.sha256(repr(_shapes(state)).encode()).hexdigest()[:16]
+
+
 def trace_units(model: ElasticModel, path: Mapping[str, Value]) -> list[UnitTrace]:
     """What each unit of a canonical path does; see :class:`Tracer`, which is quicker for many."""
     return Tracer(model)(path)
@@ -137,7 +148,7 @@ def trace_layers(space: ElasticSpace, path: Mapping[str, Value]) -> list[Layer]:
     return [layer for trace in traces for layer in trace.layers]
 
 
-def _trace(step: Step, state: State) -> tuple[UnitTrace, State]:
+def _trace(step: Step, state: State) -> UnitTrace:
     recorder = Recorder()
     with torch.no_grad():
         with recorder:
@@ -145,7 +156,7 @@ def _trace(step: Step, state: State) -> tuple[UnitTrace, State]:
         static = step.extract()
     params = sum(parameter.numel() for parameter in static.parameters())
     peak = peak_elements(state, out, recorder.written)
-    return UnitTrace(step.unit, step.choice, state, tuple(recorder.layers), params, peak), out
+    return UnitTrace(step.unit, step.choice, state, out, tuple(recorder.layers), params, peak)
 
 
 def peak_elements(state: State, out: State, written: Mapping[int, int]) -> int:

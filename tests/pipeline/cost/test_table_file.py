@@ -1,5 +1,6 @@
 """Costs that processes share through a file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,8 @@ def test_rows_of_other_hardware_are_left_out(space: ElasticSpace, file: Path) ->
 def test_rows_that_no_longer_hold_are_left_out(space: ElasticSpace, tmp_path: Path) -> None:
     changed = table(space)
     changed([space.full, space.smallest])
-    changed.add_rows({name: (keys, 2 * costs) for name, (keys, costs) in changed.rows().items()})
+    forms = changed.forms().items()
+    changed.add_forms({name: replace(found, costs=2 * found.costs) for name, found in forms})
     save_table(changed, tmp_path / "costs.npz")
     fresh = table(space)
     assert not load_table(fresh, tmp_path / "costs.npz")
