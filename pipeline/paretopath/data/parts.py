@@ -1,17 +1,15 @@
 """Which images belong to each part of a data set: splits of the source, or carved out of train."""
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sized
 from typing import TypeVar
 
 import numpy as np
 
+from paretopath.data.saying import listed, say
 from paretopath.data.splits import Indices, stratified
 from paretopath.errors import DataError, nearest
 from paretopath.recipe import Data
-
-_log = logging.getLogger(__name__)
 
 # Shares of `train` that are carved out where neither the recipe nor the source has a split. More
 # for test, because the figures that are reported rest on it.
@@ -61,7 +59,7 @@ def choose_parts(
                 f"in {config.splits.train!r}: see data.splits"
             )
         if len(indices) < FEW:
-            _log.warning("%s; see data.splits", _few(name, len(indices)))
+            say(f"{_few(name, len(indices))}; see data.splits")
     return parts
 
 
@@ -103,10 +101,4 @@ def check_classes(classes: Mapping[str, Indices], names: tuple[str, ...]) -> Non
             )
         absent = [names[number] for number in np.setdiff1d(everything, rows)]
         if absent:
-            _log.warning("%s has no image of class %s", name, listed(absent))
-
-
-def listed(names: list[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    shown = ", ".join(repr(name) for name in names[:5])
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            say(f"{name} has no image of class {listed(absent)}")

@@ -20,6 +20,7 @@ from torchvision.transforms import InterpolationMode, v2
 from paretopath.data import DataSplits, load_data
 from paretopath.data.batched import affine, build_batch_transform
 from paretopath.data.images import to_tensor
+from paretopath.data.saying import say
 from paretopath.data.splits import stratified
 from paretopath.errors import DataError, InvalidValueError
 from paretopath.recipe import Data
@@ -31,6 +32,7 @@ COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    say.cache_clear()
 
 
 def data(**fields: Any) -> Data:
@@ -638,6 +640,16 @@ def test_few_images_and_absent_classes_are_said(caplog: pytest.LogCaptureFixture
     assert "of up to 25 points" in said[0]
     assert said[1] == "train has 32 images: few to learn from; see data.splits"
     assert said[2].startswith("validation has no image of class ") and "and 1 more" in said[2]
+
+
+def test_what_is_said_is_said_once_however_often_the_data_is_opened(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = data(splits={"validation": 0.02, "test": 0.2})
+    for _ in range(2):
+        load_data(config, input_shape=(1, 8, 8))
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1 and said[0].startswith("validation has 36 images")
 
 
 def test_enough_data_is_not_talked_about(caplog: pytest.LogCaptureFixture) -> None:

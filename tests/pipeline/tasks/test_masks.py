@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from paretopath.data.saying import say
 from paretopath.data.scenes import SCENES, scenes
 from paretopath.errors import DataError
 from paretopath.recipe import Data
@@ -19,6 +20,11 @@ from paretopath.tasks.segmentation.opening import _TableMasks
 from paretopath.tasks.segmentation.section import SegmentationSection
 
 TASK = SegmentationSection()
+
+
+@pytest.fixture(autouse=True)
+def nothing_said_yet() -> None:
+    say.cache_clear()
 
 
 def config(**values: Any) -> Data:

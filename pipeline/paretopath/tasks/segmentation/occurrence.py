@@ -1,6 +1,5 @@
 """Which classes the masks of a data set hold, looked at before anything is trained on them."""
 
-import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,13 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from paretopath.data.parts import listed
+from paretopath.data.saying import listed, say
 from paretopath.data.splits import Indices
 from paretopath.errors import DataError
 from paretopath.tasks.segmentation.labels import Labels
 from paretopath.tasks.segmentation.masks import MaskExamples
-
-_log = logging.getLogger(__name__)
 
 LOOKED_AT = 256
 """Masks of a part that are looked at, spread evenly: a second or two, whatever the data set."""
@@ -80,23 +77,15 @@ def check_occurrence(
         found = count_classes(examples, indices, labels, threads=threads)
         _refuse(name, found, labels)
         if found.absent:
-            _log.warning(
-                "no pixel of class %s in %s of %s: %s",
-                listed([str(labels.stored(number)) for number in found.absent]),
-                found,
-                name,
+            classes = listed([str(labels.stored(number)) for number in found.absent])
+            so = (
                 "nothing can be learned of it"
                 if name == "train"
-                else "mean IoU counts it only where it is predicted",
+                else "mean IoU counts it only where it is predicted"
             )
+            say(f"no pixel of class {classes} in {found} of {name}: {so}")
         if found.ignored >= WORTH_SAYING:
-            _log.warning(
-                "%.1f %% of the pixels in %s of %s are ignored (%s)",
-                100 * found.ignored,
-                found,
-                name,
-                labels.ignored,
-            )
+            say(_ignored(name, found, labels))
 
 
 def count_classes(
@@ -119,19 +108,20 @@ def count_classes(
 
 
 def _refuse(name: str, found: Occurrence, labels: Labels) -> None:
-    ignored = f"{100 * found.ignored:.1f} % of the pixels in {found} of {name} are ignored"
     if found.ignored >= MOSTLY:
+        fields = "task.ignore_index" + (" and task.skip_zero" if labels.skip_zero else "")
         raise DataError(
-            f"masks must hold classes, but {ignored} ({labels.ignored}): see task.ignore_index"
-            f"{' and task.skip_zero' if labels.skip_zero else ''}"
+            f"masks must hold classes, but {_ignored(name, found, labels)}: see {fields}"
         )
     if name == "train" and len(found.classes) < 2 <= labels.num_classes:
         only = labels.stored(found.classes[0])
+        hint = f"{_ignored(name, found, labels)}: a class must not be stored as what is ignored"
         raise DataError(
             f"masks must hold at least two classes, but {found} of {name} hold only {only}"
-            + (
-                f"; {ignored} ({labels.ignored}): a class must not be stored as what is ignored"
-                if found.ignored
-                else ""
-            )
+            + (f"; {hint}" if found.ignored else "")
         )
+
+
+def _ignored(name: str, found: Occurrence, labels: Labels) -> str:
+    share = f"{100 * found.ignored:.1f} % of the pixels in {found} of {name}"
+    return f"{share} are ignored ({labels.ignored})"
