@@ -7,15 +7,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from paretopath.deploy import DynamicModel
+from paretopath.deploy.chooser import Option
 from paretopath.deploy.exits import leave_early, steps_with_exits
+from paretopath.deploy.preprocessing import Preprocessing
 from paretopath.elastic import ElasticModel, Step
 from paretopath.errors import InvalidValueError
+from paretopath.front import Point, TrialRecord
 from paretopath.paths import Value
 from paretopath.recipe import TrainSettings
 from paretopath.recipe.tasks import default_section
 from tests.pipeline.vit_family import vit_family
 
-CONFIDENCE = default_section().create(TrainSettings()).confidence
+TASK = default_section().create(TrainSettings())
+CONFIDENCE = TASK.confidence
 PATHS: list[dict[str, Value]] = [
     {"model": "large"},
     {"model": "small", "small.blocks.0.mlp_ratio": 0.5},
@@ -110,6 +115,29 @@ def test_who_leaves_has_the_logits_of_the_path_that_ends_there(
             with model.active({**path, f"{prefix}exit": value}):
                 expected = model(images)[left]
             torch.testing.assert_close(logits[left], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_dynamic_model_of_a_family_leaves_at_the_exits_of_the_path_s_own_member(
+    model: ElasticModel, images: Tensor
+) -> None:
+    full = model.space.full
+    costs = {"macs": 9.0, "params": 9.0}
+    trial = TrialRecord(0, "complete", full, 0.5, 0.1, 10, costs)
+    dynamic = DynamicModel(
+        {"searched": model},
+        [Option(Point.of_trial(trial), "searched", 0.5)],
+        task=TASK,
+        preprocessing=Preprocessing((1, 8, 8), None),
+    )
+    for path in ({}, {"model": "small"}, {"model": "large", "large.exit": 2}):
+        member = dict(path).get("model", "large")
+        for threshold in (1e-6, 0.5, 1.0):
+            logits, exits = dynamic.classify_early(images, threshold=threshold, path=path)
+            names = {dynamic.exits[number] for number in exits.tolist()}
+            assert logits.shape == (256, 10)
+            assert all(name.startswith(f"{member}.exits.") for name in names)
+            if threshold == 1e-6:
+                assert names == {f"{member}.exits.1"}
 
 
 def test_only_exits_on_the_way_can_be_asked(model: ElasticModel) -> None:
