@@ -16,6 +16,7 @@ from paretopath.elastic import (
     State,
     Unit,
 )
+from paretopath.elastic.options import checked
 from paretopath.elastic.own import PathTensors
 from paretopath.elastic.registry import create_space
 from paretopath.errors import InvalidValueError, nearest
@@ -42,9 +43,10 @@ class FamilySpace(ElasticSpace):
             members that take different images or know different classes.
     """
 
-    def __init__(self, *, members: Mapping[str, Mapping[str, Any]]) -> None:
+    @checked
+    def __init__(self, *, members: Mapping[str, Any]) -> None:
         if not members:
-            raise InvalidValueError("a family must have at least one member, but got none")
+            raise InvalidValueError("members must have at least one entry, but got none")
         spaces = {name: _member(name, entry) for name, entry in members.items()}
         costs = {name: _full_macs(space) for name, space in spaces.items()}
         self.members = dict(sorted(spaces.items(), key=lambda item: costs[item[0]]))
@@ -181,13 +183,23 @@ def _member(name: str, entry: Any) -> ElasticSpace:
     legal = ("space", "options")
     if "." in name or not isinstance(entry, Mapping) or "space" not in entry:
         raise InvalidValueError(
-            f"a member of a family must be a name without a dot and a mapping with space and "
-            f"options, but got {name!r}: {entry!r:.80}"
+            f"members: each must be a name without a dot and a mapping with space and options, "
+            f"but got {name!r}: {entry!r:.80}"
         )
     for key in entry:
         if key not in legal:
-            raise InvalidValueError(f"member {name!r} has no {key!r}; {nearest(str(key), legal)}")
-    return create_space(entry["space"], **entry.get("options", {}))
+            raise InvalidValueError(f"members: {name!r} has no {key!r}; {nearest(str(key), legal)}")
+    space, options = entry["space"], entry.get("options", {})
+    if not isinstance(space, str):
+        raise InvalidValueError(f"members: {name!r} must name its space, but got {space!r:.80}")
+    if not (isinstance(options, Mapping) and all(isinstance(key, str) for key in options)):
+        raise InvalidValueError(
+            f"members: options of {name!r} must be a mapping, but got {options!r:.80}"
+        )
+    try:
+        return create_space(space, **options)
+    except InvalidValueError as error:
+        raise InvalidValueError(f"members: {name!r}: {error}") from error
 
 
 def _full_macs(space: ElasticSpace) -> int:

@@ -4,13 +4,15 @@ Cai et al., "Once-for-All: Train One Network and Specialize it for Efficient Dep
 arXiv 1908.09791). The space is that of github.com/mit-han-lab/once-for-all.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from paretopath.elastic import ElasticSpace, Unit
+from paretopath.elastic.options import Count, Listed, checked
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import ABSENT, Condition, Decision, ExecutionPath
 from paretopath.weights.files import load_reference
@@ -32,6 +34,8 @@ from search_spaces.ofa_resnet_units import (
 # The published choices (tutorial/ofa_resnet50_example.ipynb, ofa/model_zoo.py).
 RESOLUTIONS = (128, 144, 160, 176, 192, 224, 240, 256)
 STEM_DEPTHS = (0, 2)
+
+Resolutions = Annotated[tuple[Annotated[int, Field(ge=32)], ...], Listed, Field(min_length=1)]
 
 # 8 resolutions, 2 stems, 6 x 3 widths, 18 x 3 ratios (ofa/nas/accuracy_predictor/arch_encoder.py).
 PREDICTOR_INPUTS = 82
@@ -59,16 +63,10 @@ class OfaResNet50Space(ElasticSpace):
 
     batch_norm_per_path = True  # as the authors do: ofa.utils.set_running_statistics
 
+    @checked
     def __init__(
-        self, *, resolutions: Sequence[int] = RESOLUTIONS, num_classes: int = 1000
+        self, *, resolutions: Resolutions = RESOLUTIONS, num_classes: Count = 1000
     ) -> None:
-        if not resolutions or any(type(size) is not int or size < 32 for size in resolutions):
-            raise InvalidValueError(
-                "resolutions must be whole numbers of pixels of at least 32, "
-                f"but got {list(resolutions)}"
-            )
-        if type(num_classes) is not int or num_classes < 1:
-            raise InvalidValueError(f"num_classes must be at least 1, but got {num_classes!r}")
         self.num_classes = num_classes
         decisions = [
             Decision("image_size", tuple(sorted(set(resolutions)))),

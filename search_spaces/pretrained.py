@@ -1,5 +1,6 @@
 """Search spaces over transformers' models: ``from_pretrained`` in, ``save_pretrained`` out."""
 
+import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from paretopath.elastic import ElasticModel, ElasticSpace, Unit
 from paretopath.elastic.own import PathTensors, own_of, together, using
@@ -15,6 +16,9 @@ from paretopath.errors import CheckpointError
 from paretopath.paths import Value
 from paretopath.weights.files import load_reference
 from paretopath.weights.foreign import refuse, split_key, untrained
+
+BASE_FIELDS = (*inspect.signature(PreTrainedConfig.__init__).parameters, "out_features")
+"""Fields of every transformers configuration: none is about the model itself."""
 
 
 class PretrainedModel(ElasticModel):

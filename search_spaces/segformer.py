@@ -9,6 +9,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
@@ -28,15 +29,25 @@ from paretopath.elastic import (
     State,
     Unit,
 )
+from paretopath.elastic.options import (
+    Count,
+    Names,
+    Pixels,
+    Shares,
+    checked,
+    checked_arguments,
+    tried,
+)
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, Decision
-from search_spaces.pretrained import PretrainedSpace, plain_state
+from search_spaces.pretrained import BASE_FIELDS, PretrainedSpace, plain_state
 from search_spaces.segformer_decoder import FORMS, GATHERED, Decoder
 from search_spaces.widths import (
     channels,
     decoder_forms,
     fractions,
     head_counts,
+    multiple_of_heads,
     skippable_blocks,
 )
 
@@ -49,6 +60,11 @@ _VARIANTS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {
     "b4": ((3, 8, 27, 3), (64, 128, 320, 512), 768),
     "b5": ((3, 6, 40, 3), (64, 128, 320, 512), 768),
 }
+
+_BY_STAGE = (
+    *("depths", "hidden_sizes", "num_attention_heads"),
+    *("sr_ratios", "patch_sizes", "strides", "mlp_ratios"),
+)
 
 
 class SegformerSpace(PretrainedSpace):
@@ -90,19 +106,20 @@ class SegformerSpace(PretrainedSpace):
     original = SegformerForSemanticSegmentation
     replaceable = ("decode_head.classifier.",)
 
+    @checked
     def __init__(
         self,
         *,
         variant: str | None = "b0",
         arguments: Mapping[str, Any] | None = None,
-        image_size: int | Sequence[int] = 512,
-        num_classes: int = 150,
-        skippable: Sequence[str] | str = "all",
-        head_ratios: Sequence[float] = (0.5, 1.0),
-        mlp_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
-        keep_ratios: Sequence[float] = (0.125, 0.25, 0.5, 1.0),
-        width_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
-        forms: Sequence[str] = FORMS,
+        image_size: Pixels = 512,
+        num_classes: Count = 150,
+        skippable: Names | str = "all",
+        head_ratios: Shares = (0.5, 1.0),
+        mlp_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
+        keep_ratios: Shares = (0.125, 0.25, 0.5, 1.0),
+        width_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
+        forms: Names = FORMS,
     ) -> None:
         self.config = _config(variant, arguments or {}, num_classes)
         self.mlp_ratios = fractions("mlp_ratios", mlp_ratios)
@@ -360,14 +377,32 @@ def _config(variant: str | None, arguments: Mapping[str, Any], num_classes: int)
     if variant is not None:
         if variant not in _VARIANTS:
             raise InvalidValueError(
-                f"there is no SegFormer {variant!r}; {nearest(variant, _VARIANTS)}"
+                f"variant: there is no SegFormer {variant!r}; {nearest(variant, _VARIANTS)}"
             )
         depths, sizes, width = _VARIANTS[variant]
         fields = {"depths": depths, "hidden_sizes": sizes, "decoder_hidden_size": width}
-    try:
-        config = SegformerConfig(**{**fields, **arguments}, num_labels=num_classes)
-    except Exception as error:  # transformers' own validation
-        raise InvalidValueError(f"SegformerConfig refuses these arguments: {error}") from error
+    given = checked_arguments(SegformerConfig, arguments, field="arguments", without=BASE_FIELDS)
+
+    def made(arguments: Mapping[str, Any]) -> SegformerConfig:
+        return SegformerConfig(**{**fields, **arguments}, num_labels=num_classes)
+
+    config = tried(made, given, field="arguments")
+    stages = config.num_encoder_blocks
+    for name in _BY_STAGE:
+        values = getattr(config, name)
+        if len(values) != stages:
+            raise InvalidValueError(
+                f"arguments.{name} must have an entry for each of {stages} stages "
+                f"(num_encoder_blocks), but got {list(values)}"
+            )
+    multiple_of_heads("arguments.hidden_sizes", config.hidden_sizes, config.num_attention_heads)
     if not config.reshape_last_stage:
-        raise InvalidValueError("a SegFormer's reshape_last_stage must be true, but got false")
+        raise InvalidValueError("arguments.reshape_last_stage must be true, but got false")
+    if given:
+        with torch.device("meta"):
+            tried(
+                lambda given: SegformerForSemanticSegmentation(made(given)),
+                given,
+                field="arguments",
+            )
     return config

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import SwinConfig, UperNetConfig, UperNetForSemanticSegmentation
@@ -30,15 +31,25 @@ from paretopath.elastic import (
     State,
     Unit,
 )
+from paretopath.elastic.options import (
+    Count,
+    Names,
+    Pixels,
+    Shares,
+    checked,
+    checked_arguments,
+    tried,
+)
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, Decision
-from search_spaces.pretrained import PretrainedSpace, plain_state
+from search_spaces.pretrained import BASE_FIELDS, PretrainedSpace, plain_state
 from search_spaces.upernet_decoder import Decoder
 from search_spaces.widths import (
     channels,
     decoder_forms,
     fractions,
     head_counts,
+    multiple_of_heads,
     skippable_blocks,
 )
 
@@ -89,19 +100,20 @@ class UpernetSwinSpace(PretrainedSpace):
     replaceable = ("decode_head.classifier.", "backbone.swin.layernorm.")
     ignored = ("auxiliary_head.", "backbone.swin.layernorm.")
 
+    @checked
     def __init__(
         self,
         *,
         variant: str | None = "t",
         arguments: Mapping[str, Any] | None = None,
         backbone: Mapping[str, Any] | None = None,
-        image_size: int | Sequence[int] = 512,
-        num_classes: int = 150,
-        skippable: Sequence[str] | str = "all",
-        head_ratios: Sequence[float] = (0.5, 1.0),
-        mlp_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
-        width_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
-        forms: Sequence[str] = ("upsampled_late", "as_published"),
+        image_size: Pixels = 512,
+        num_classes: Count = 150,
+        skippable: Names | str = "all",
+        head_ratios: Shares = (0.5, 1.0),
+        mlp_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
+        width_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
+        forms: Names = ("upsampled_late", "as_published"),
     ) -> None:
         self.config = _config(variant, arguments or {}, backbone or {}, num_classes)
         self.mlp_ratios = fractions("mlp_ratios", mlp_ratios)
@@ -373,16 +385,45 @@ def _config(
     num_classes: int,
 ) -> UperNetConfig:
     swin: dict[str, Any] = {}
-    fields: dict[str, Any] = {"use_auxiliary_head": False, **arguments}
     if variant is not None:
         if variant not in _VARIANTS:
-            raise InvalidValueError(f"there is no Swin {variant!r}; {nearest(variant, _VARIANTS)}")
+            raise InvalidValueError(
+                f"variant: there is no Swin {variant!r}; {nearest(variant, _VARIANTS)}"
+            )
         width, depths, heads, window = _VARIANTS[variant]
         swin = {"embed_dim": width, "depths": depths, "num_heads": heads, "window_size": window}
-    swin |= backbone
-    try:
-        stages = len(swin.get("depths", SwinConfig().depths))
-        swin.setdefault("out_features", [f"stage{i + 1}" for i in range(stages)])
-        return UperNetConfig(backbone_config=SwinConfig(**swin), num_labels=num_classes, **fields)
-    except Exception as error:  # transformers' own validation
-        raise InvalidValueError(f"UperNetConfig refuses these arguments: {error}") from error
+    given = checked_arguments(
+        UperNetConfig, arguments, field="arguments", without=(*BASE_FIELDS, "backbone_config")
+    )
+    inner = checked_arguments(SwinConfig, backbone, field="backbone", without=BASE_FIELDS)
+    if type(inner.get("patch_size", 4)) is not int:
+        raise InvalidValueError(
+            f"backbone.patch_size must be a whole number, but got {inner['patch_size']}"
+        )
+
+    def made(arguments: Mapping[str, Any], backbone: Mapping[str, Any]) -> UperNetConfig:
+        own = swin | dict(backbone)
+        stages = len(own.get("depths", SwinConfig().depths))
+        own["out_features"] = [f"stage{i + 1}" for i in range(stages)]
+        return UperNetConfig(
+            backbone_config=SwinConfig(**own),
+            num_labels=num_classes,
+            **{"use_auxiliary_head": False, **arguments},
+        )
+
+    config = tried(lambda inner: made(given, inner), inner, field="backbone")
+    own = config.backbone_config
+    if len(own.num_heads) != len(own.depths):
+        raise InvalidValueError(
+            f"backbone.num_heads must have an entry for each of {len(own.depths)} stages (depths), "
+            f"but got {list(own.num_heads)}"
+        )
+    widths = [own.embed_dim * 2**stage for stage in range(len(own.depths))]
+    multiple_of_heads("backbone.embed_dim, doubled each stage,", widths, own.num_heads)
+    model = UperNetForSemanticSegmentation
+    with torch.device("meta"):
+        if inner:
+            tried(lambda inner: model(made({}, inner)), inner, field="backbone")
+        if given:
+            tried(lambda given: model(made(given, inner)), given, field="arguments")
+    return config

@@ -22,6 +22,14 @@ from paretopath.elastic import (
     Unit,
     fill,
 )
+from paretopath.elastic.options import (
+    Counts,
+    Indices,
+    Shares,
+    checked,
+    checked_arguments,
+    tried,
+)
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, Decision
 from paretopath.weights.files import load_reference
@@ -33,6 +41,7 @@ from search_spaces.timm_alone import (
     checkpoint_filter_fn,
     timm,
 )
+from search_spaces.widths import multiple_of_heads
 
 
 class VitSpace(ElasticSpace):
@@ -58,20 +67,27 @@ class VitSpace(ElasticSpace):
             standard ones.
     """
 
+    @checked
     def __init__(
         self,
         *,
         model: str | None = None,
         arguments: Mapping[str, Any] | None = None,
-        exits: Sequence[int] | None = None,
-        skippable: Sequence[int] | str = "all",
-        heads: Sequence[int] | None = None,
-        mlp_ratios: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
+        exits: Counts | None = None,
+        skippable: Indices | str = "all",
+        heads: Counts | None = None,
+        mlp_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
     ) -> None:
         self.timm_name = model
-        self.arguments = dict(arguments or {})
+        self.arguments = checked_arguments(
+            VisionTransformer,
+            arguments or {},
+            field="arguments",
+            without=("device", "dtype"),
+            may_be_zero=("reg_tokens",),
+        )
         with torch.device("meta"):
-            reference = self.reference()
+            reference = _reference(model, self.arguments)
         depth = len(reference.blocks)
         all_heads = _check_blocks(reference)
         self.exits = _checked("exits", exits or _quarters(depth), 1, depth)
@@ -83,7 +99,7 @@ class VitSpace(ElasticSpace):
                 f"{nearest(skippable, ['all', 'none'])}"
             )
         chosen = range(depth) if skippable == "all" else () if skippable == "none" else skippable
-        self.skippable = frozenset(_within("skippable", [int(i) for i in chosen], 0, depth - 1))
+        self.skippable = frozenset(_within("skippable", list(chosen), 0, depth - 1))
         self.runs = [self._block_condition(i) for i in range(depth)]
         decisions = [Decision("exit", self.exits)]
         for i in range(depth):
@@ -112,21 +128,7 @@ class VitSpace(ElasticSpace):
 
     def reference(self) -> VisionTransformer:
         """The original timm model with new random weights, in evaluation mode."""
-        if self.timm_name is None:
-            return VisionTransformer(**self.arguments).eval()
-        try:
-            model = timm.create_model(self.timm_name, **self.arguments)
-        except RuntimeError as error:
-            names = timm.list_models("vit_*")
-            raise InvalidValueError(
-                f"timm has no model {self.timm_name!r}; {nearest(self.timm_name, names)}"
-            ) from error
-        if not isinstance(model, VisionTransformer):
-            raise InvalidValueError(
-                f"the space vit needs a timm VisionTransformer, "
-                f"but {self.timm_name!r} is a {type(model).__name__}"
-            )
-        return model.eval()
+        return _make(self.timm_name, self.arguments)
 
     def units(self, checkpoint: str | None = None) -> list[Unit]:
         """Stem, blocks and exits; see :meth:`paretopath.elastic.ElasticSpace.units`."""
@@ -288,25 +290,52 @@ def _without(vit: VisionTransformer, *parts: str) -> VisionTransformer:
     return copy.deepcopy(vit, memo)  # type: ignore[arg-type]
 
 
+def _make(name: str | None, arguments: Mapping[str, Any]) -> VisionTransformer:
+    """A transformer with new random weights, in evaluation mode."""
+    if name is None:
+        return VisionTransformer(**arguments).eval()
+    return timm.create_model(name, **arguments).eval()  # type: ignore[no-any-return]
+
+
+def _reference(name: str | None, arguments: Mapping[str, Any]) -> VisionTransformer:
+    """The same, or InvalidValueError: no such model, none of the family, or wrong arguments."""
+    sizes = {"embed_dim": 768, "num_heads": 12}  # timm's defaults
+    if name is not None:
+        if ":" not in name and not timm.is_model(name):
+            legal = nearest(name, timm.list_models("vit_*"))
+            raise InvalidValueError(f"model must be one of timm's, but got {name!r}; {legal}")
+        whole = tried(lambda _: _make(name, {}), {}, field="model")
+        if not isinstance(whole, VisionTransformer):
+            raise InvalidValueError(
+                f"model must be a timm VisionTransformer, but {name!r} is a {type(whole).__name__}"
+            )
+        heads = getattr(whole.blocks[0].attn, "num_heads", 1)
+        sizes = {"embed_dim": whole.embed_dim, "num_heads": heads}
+    sizes |= arguments
+    multiple_of_heads("arguments.embed_dim", [sizes["embed_dim"]], [sizes["num_heads"]])
+    return tried(lambda given: _make(name, given), arguments, field="arguments")
+
+
 def _check_blocks(vit: VisionTransformer) -> int:
     """The number of heads, after making sure that every block is one that the elastic form
     reproduces.
     """
     for block in vit.blocks:
-        attn, mlp = block.attn, block.mlp
-        if not (
-            type(block) is Block
-            and type(attn) is Attention
-            and attn.gate is None
-            and isinstance(attn.norm, nn.Identity)
-            and type(mlp) is Mlp
-            and isinstance(mlp.norm, nn.Identity)
-            and isinstance(mlp.fc1, nn.Linear)
-        ):
-            raise InvalidValueError(
-                "the space vit needs timm's standard blocks (Block, Attention, Mlp), "
-                f"but got {type(block).__name__}, {type(attn).__name__}, {type(mlp).__name__}"
-            )
+        attn: Any = getattr(block, "attn", None)
+        mlp: Any = getattr(block, "mlp", None)
+        standard = {
+            "block_fn": type(block) is Block,
+            "attn_layer": type(attn) is Attention and attn.gate is None,
+            "scale_attn_norm": isinstance(getattr(attn, "norm", None), nn.Identity),
+            "mlp_layer": type(mlp) is Mlp and isinstance(mlp.fc1, nn.Linear),
+            "scale_mlp_norm": isinstance(getattr(mlp, "norm", None), nn.Identity),
+        }
+        for argument, is_standard in standard.items():
+            if not is_standard:
+                raise InvalidValueError(
+                    f"the space vit narrows timm's standard blocks alone, but {argument} of this "
+                    f"transformer is another; legal: timm's default"
+                )
     return int(vit.blocks[0].attn.num_heads)
 
 

@@ -8,14 +8,11 @@ from paretopath.paths import Value
 
 
 def fractions(name: str, values: Sequence[float]) -> tuple[float, ...]:
-    """Ascending distinct shares in (0, 1], 1 among them: the full path is the model itself.
+    """Ascending distinct shares, 1 among them: the full path is the model itself.
 
     Raises:
-        InvalidValueError: a share outside its range, or no 1; names the option.
+        InvalidValueError: no 1; names the option.
     """
-    for value in values:
-        if isinstance(value, bool) or not 0 < value <= 1:
-            raise InvalidValueError(f"{name} must lie in (0, 1], but got {value}")
     if 1 not in values:
         raise InvalidValueError(f"{name} must include 1.0, but got {list(values)}")
     return tuple(sorted({float(value) for value in values}))
@@ -29,6 +26,17 @@ def channels(full: int, ratio: Value) -> int:
 def head_counts(heads: int, ratios: Sequence[float]) -> tuple[int, ...]:
     """The numbers of attention heads that shares keep, rounded up, ascending and distinct."""
     return tuple(sorted({math.ceil(heads * ratio) for ratio in ratios}))
+
+
+def multiple_of_heads(name: str, widths: Sequence[int], heads: Sequence[int]) -> None:
+    """InvalidValueError, naming the option of the widths, where heads don't divide one evenly."""
+    for width, count in zip(widths, heads, strict=True):
+        if width % count:
+            near = max(1, round(width / count)) * count
+            raise InvalidValueError(
+                f"{name} must be a multiple of the attention heads, which are {count}, "
+                f"but got {width}; nearest: {near}"
+            )
 
 
 def skippable_blocks(blocks: Sequence[str] | str, every: Sequence[str]) -> frozenset[str]:
@@ -46,7 +54,9 @@ def skippable_blocks(blocks: Sequence[str] | str, every: Sequence[str]) -> froze
         return frozenset(every if blocks == "all" else ())
     for block in blocks:
         if block not in every:
-            raise InvalidValueError(f"there is no block {block!r}; {nearest(block, every)}")
+            raise InvalidValueError(
+                f"skippable: there is no block {block!r}; {nearest(block, every)}"
+            )
     return frozenset(blocks)
 
 
@@ -62,7 +72,9 @@ def decoder_forms(forms: Sequence[str], legal: tuple[str, ...]) -> tuple[Value, 
     """
     for form in forms:
         if form not in legal:
-            raise InvalidValueError(f"there is no decoder form {form!r}; {nearest(form, legal)}")
+            raise InvalidValueError(
+                f"forms: there is no decoder form {form!r}; {nearest(form, legal)}"
+            )
     if legal[-1] not in forms:
         raise InvalidValueError(f"forms must include {legal[-1]}, but got {list(forms)}")
     return tuple(form for form in legal if form in forms)

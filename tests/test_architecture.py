@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[1]
 # Each line may import from itself and from the lines above it.
 LAYERS = [
     ["errors", "files", "devices", "paths", "plugins", "quantities", "costs"],
+    ["recipe"],
     ["weights", "elastic"],
     ["tracing", "calibration"],
-    ["recipe"],
     ["cost", "data"],
     ["tasks"],
     ["evaluation"],

@@ -177,7 +177,7 @@ def test_missing_checkpoint_is_refused(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"mlp_ratios": (0.5,)}, "must include 1.0"),
-        ({"keep_ratios": (0.0, 1.0)}, r"keep_ratios must lie in \(0, 1\]"),
+        ({"keep_ratios": (0.0, 1.0)}, r"keep_ratios\[0\] must be over 0, but got 0\.0"),
         ({"skippable": ["stages.9.blocks.0"]}, "there is no block 'stages.9.blocks.0'"),
         ({"forms": ["merged"]}, "must include as_published"),
         ({"forms": ["mergd", "as_published"]}, "did you mean 'merged'"),

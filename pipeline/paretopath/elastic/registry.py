@@ -6,7 +6,8 @@ from typing import Any
 
 from paretopath import plugins
 from paretopath.elastic.model import ElasticSpace
-from paretopath.errors import InvalidValueError
+from paretopath.elastic.options import options_of
+from paretopath.errors import InvalidValueError, ParetopathError, nearest
 
 GROUP = "paretopath.search_spaces"
 
@@ -30,7 +31,18 @@ def create_space(name: str, **options: Any) -> ElasticSpace:
     space_class = plugins.find(GROUP, name, kind="search space")
     if not (isinstance(space_class, type) and issubclass(space_class, ElasticSpace)):
         raise InvalidValueError(f"{name} is not an ElasticSpace")
+    for option in options:
+        legal = options_of(space_class)
+        if option not in legal:
+            raise InvalidValueError(
+                f"search space {name!r} has no option {option!r}; {nearest(option, legal)}"
+            )
     try:
         return space_class(**options)
-    except TypeError as error:
+    except ParetopathError as error:
         raise InvalidValueError(f"search space {name!r}: {error}") from error
+    except Exception as error:  # of someone else's family, or of the library whose model it is
+        raise InvalidValueError(
+            f"search space {name!r} can't be built with {options!r:.200} "
+            f"({type(error).__name__}: {error})"
+        ) from error

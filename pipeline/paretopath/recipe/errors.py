@@ -31,6 +31,12 @@ _RULES = {
     "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
     "invalid_key": "must have text as its keys",
+    "mapping_type": "must be a mapping",
+    "none_required": "must be null",
+    "callable_type": "must be a Python class or function",
+    "is_type": "must be a Python class",
+    "is_subclass_of": "must be a subclass of {class}",
+    "is_instance_of": "must be a {class}",
 }
 _LONGEST_VALUE = 60
 
@@ -53,7 +59,8 @@ def find_mistakes(
     schema: type[BaseModel],
     held: Callable[[Location], Sequence[int | str]],
     *,
-    chosen: Mapping[Any, type[BaseModel]],
+    chosen: Mapping[Any, type[BaseModel]] = {},
+    root: str = "recipe",
 ) -> list[Mistake]:
     """What a validation found, one entry a field.
 
@@ -62,6 +69,7 @@ def find_mistakes(
         schema: the model of the whole document.
         held: the parts of a location that the document holds; the others are the schema's own.
         chosen: sections that stand for any of a kind -> the one that this document names.
+        root: what the whole document is.
     """
     mistakes: dict[tuple[int | str, ...], Mistake] = {}
     for details in error.errors(include_url=False):
@@ -69,8 +77,20 @@ def find_mistakes(
         if details["type"] == "missing":
             location = (*location, details["loc"][-1])
         if location not in mistakes:
-            mistakes[location] = Mistake(location, _sentence(details, location, schema, chosen))
+            sentence = _sentence(details, location, schema, chosen, root)
+            mistakes[location] = Mistake(location, sentence)
     return list(mistakes.values())
+
+
+def parts_held(values: Any, location: Location) -> list[int | str]:
+    """The parts of a location that plain values hold: a schema adds its own (a union's choice)."""
+    parts = []
+    for part in location:
+        is_index = isinstance(values, list | tuple) and isinstance(part, int) and part < len(values)
+        if is_index or (isinstance(values, Mapping) and part in values):
+            values = values[part]
+            parts.append(part)
+    return parts
 
 
 def dotted(location: Location) -> str:
@@ -84,11 +104,12 @@ def _sentence(
     location: Location,
     schema: type[BaseModel],
     chosen: Mapping[Any, type[BaseModel]],
+    root: str,
 ) -> str:
     kind, context = details["type"], details.get("ctx", {})
-    field, got = dotted(location) or "the recipe", _shown(details["input"])
+    field, got = dotted(location) or f"the {root}", _shown(details["input"])
     if kind == "extra_forbidden":
-        section = dotted(location[:-1]) or "a recipe"
+        section = dotted(location[:-1]) or f"a {root}"
         legal = _fields(schema, details["loc"][:-1], chosen)
         return f"{field} is not a field of {section}; {nearest(location[-1], legal)}"
     if kind == "missing":

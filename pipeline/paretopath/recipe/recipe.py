@@ -13,7 +13,7 @@ from paretopath.files import write_atomically
 from paretopath.recipe.calibration import Calibration
 from paretopath.recipe.data import Data
 from paretopath.recipe.document import Location, read_document, write_document
-from paretopath.recipe.errors import Mistake, dotted, find_mistakes
+from paretopath.recipe.errors import Mistake, dotted, find_mistakes, parts_held
 from paretopath.recipe.launch import Launch
 from paretopath.recipe.section import Section, Weights
 from paretopath.recipe.sections import (
@@ -121,7 +121,7 @@ class Recipe(Section):
         try:
             return Recipe.model_validate(values, context={"folder": Path.cwd()})
         except ValidationError as error:
-            mistakes = _mistakes(error, values, partial(_held, values))
+            mistakes = _mistakes(error, values, partial(parts_held, values))
             raise RecipeError(f"{_typed(mistakes[0], names)}: {_first(mistakes)}") from error
 
 
@@ -167,17 +167,6 @@ def _typed(mistake: Mistake, names: Mapping[str, str]) -> str:
         if f"{wrong}.".startswith((f"{field}.", f"{field}[")) or field.startswith(f"{wrong}."):
             return name
     return ", ".join(names.values())
-
-
-def _held(values: Any, location: Location) -> list[int | str]:
-    """The parts of a location that plain values hold: a schema adds its own (a union's choice)."""
-    parts = []
-    for part in location:
-        is_index = isinstance(values, list) and isinstance(part, int) and part < len(values)
-        if is_index or (isinstance(values, dict) and part in values):
-            values = values[part]
-            parts.append(part)
-    return parts
 
 
 def _plain(value: Any) -> Any:
