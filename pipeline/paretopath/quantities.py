@@ -54,3 +54,8 @@ def percent(value: float | None, error: float | None = None) -> str:
     if value is None:
         return UNKNOWN
     return f"{100 * value:.1f}" + (f" ± {100 * error:.1f} %" if error is not None else " %")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: ``1 path``, ``2 paths``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -4,11 +4,17 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
+from rich.table import Table
 
 from paretopath.cli.progressing import Progressing
-from paretopath.cli.tables.front import ROWS, excerpt
+from paretopath.cli.tables.columns import Column, table_of
+from paretopath.cli.tables.front import ROWS, change, excerpt, front_table, rescored_table
+from paretopath.front.points import Retrained
+from paretopath.jobs import Rescored
 from paretopath.paths import ExecutionPath
+from paretopath.quantities import counted, quantity
 from paretopath.run import Run
 
 
@@ -37,3 +43,61 @@ def test_a_progress_that_does_not_move_is_one_line() -> None:
         for done in (1, 2, 2, 2):
             bar.update(done, 2, "")
     assert written.getvalue().splitlines() == ["pricing: 1/2", "pricing: 2/2"]
+
+
+def shown_at(width: int, table: Table) -> str:
+    written = io.StringIO()
+    Console(file=written, width=width).print(table)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("retrained", [False, True])
+def test_nothing_of_a_front_is_cut_at_80_columns(searched: Path, retrained: bool) -> None:
+    front = Run.open(searched, device="cpu").front()
+    points = list(front.points)
+    if retrained:
+        points = [
+            replace(p, retrained={"shared": Retrained(0.9876, 0.0123, 0.9765, 0.0123)})
+            for p in points
+        ]
+    text = shown_at(80, front_table(front, points, width=80))
+    assert "…" not in text and all(len(line) <= 80 for line in text.splitlines())
+    for point in points:
+        (line,) = (line for line in text.splitlines() if point.id in line)
+        assert quantity(point.energy_mj, "mJ") in line
+        assert ("98.8 ± 1.2 %" in line) == retrained
+    everything = shown_at(200, front_table(front, points, width=200))
+    for title in ("MACs", "parameters", "latency", "saved"):
+        assert title in everything
+        assert title in text  # named below the table where it is not in it
+
+
+def test_columns_stay_out_by_rank_and_are_named() -> None:
+    columns = [
+        Column("path", ["a" * 30], is_text=True),
+        Column("MACs", ["9" * 30], rank=1),
+        Column("energy", ["1.23 mJ"]),
+    ]
+    narrow = shown_at(60, table_of(columns, width=60))
+    assert "9" not in narrow and "1.23 mJ" in narrow and "wider terminals show MACs" in narrow
+    assert "9" * 30 in shown_at(80, table_of(columns, width=80))
+
+
+def test_a_change_is_per_cent_or_times() -> None:
+    assert change(1.0, 1.25) == "+25.0 %" and change(2.0, 1.0) == "-50.0 %"
+    assert change(1.0, 641.845) == "642x" and change(1.0, 0.25) == "4.0x less"
+    assert change(1.0, 2500.0) == "2,500x"
+    assert change(None, 1.0) == change(1.0, None) == "–"
+
+
+def test_paths_priced_anew_are_titled_by_the_tool() -> None:
+    row = {"id": "ab12", "stays": True, "energy_mj": 1.0, "latency_ms": 2.0}
+    rows = ({**row, "energy_mj_rescored": 1.1, "latency_ms_rescored": None},)
+    rescored = Rescored("magnet-16nm", rows, {"energy_mj": None, "latency_ms": None})
+    text = shown_at(80, rescored_table(rescored, "mapper", width=80))
+    assert "ZigZag's mapper: magnet-16nm" in text and "+10.0 %" in text
+    assert "no longer on the front" not in text
+
+
+def test_counts_agree_with_their_nouns() -> None:
+    assert [counted(n, "path") for n in (0, 1, 2)] == ["0 paths", "1 path", "2 paths"]

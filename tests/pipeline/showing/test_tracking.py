@@ -408,7 +408,7 @@ def test_a_process_that_never_reads_is_left_behind(tmp_path: Path, run: ReportRu
         tracker.trials(run.trials)
     tracking.close()
     assert not tracking.wait(0)
-    assert any("in the background" in note for note in tracking.notes)
+    assert not tracking.notes  # nobody has to do anything
     assert tracking.process
     tracking.process.kill()
     assert tracking.wait(10)

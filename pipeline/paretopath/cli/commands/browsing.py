@@ -48,9 +48,9 @@ def front(
         extra = {"rescored": rescored.to_json()} if rescored else {}
         print_json({**front_json(found, points), **extra})
         return
-    out.print(front_table(found, points))
-    if rescored:
-        out.print(rescored_table(rescored))
+    out.print(front_table(found, points, width=out.width))
+    if rescored and rescore:
+        out.print(rescored_table(rescored, rescore, width=out.width))
     if len(points) == 1:
         out.print(f"\n{points[0].id}: {describe(points[0].path, found.full.path)}")
 

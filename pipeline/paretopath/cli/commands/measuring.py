@@ -36,7 +36,7 @@ def profile(
     if as_json:
         print_json(profiled.to_json())
     else:
-        for table in profile_tables(profiled):
+        for table in profile_tables(profiled, width=out.width):
             out.print(table)
 
 
@@ -76,6 +76,6 @@ def measure(
     if as_json:
         print_json(comparison.to_json())
         return
-    out.print(f"Measured on {comparison.hardware}, {batch_size} image(s) at once; for one image:")
-    for table in measurement_tables(comparison):
+    out.print(f"Latency for one image, measured on {comparison.hardware}:")
+    for table in measurement_tables(comparison, width=out.width):
         out.print(table)

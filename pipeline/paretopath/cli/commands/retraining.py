@@ -70,7 +70,7 @@ def retrain(
     if as_json:
         print_json({"mode": chosen, **front_json(front, points)})
         return
-    out.print(front_table(front, points))
+    out.print(front_table(front, points, width=out.width))
     out.print(f"\nReport: {opened.report_file}")
 
 

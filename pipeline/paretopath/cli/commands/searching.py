@@ -8,6 +8,7 @@ import typer
 from paretopath.cli.arguments import Device, Json, RecipeFile, RunDir
 from paretopath.cli.faults import LOG_FOLDER
 from paretopath.cli.output import consoles, print_json, quiet_libraries, tracking
+from paretopath.quantities import counted
 
 
 def search(
@@ -80,9 +81,11 @@ def search(
         print_json({"run": str(directory), **front_json(front, front.points)})
         return
     points = excerpt(front)
-    out.print(front_table(front, points))
+    out.print(front_table(front, points, width=out.width))
     rest = "" if len(points) == len(front.points) else f", of which {len(points)} are shown"
-    out.print(f"\n{len(front.points)} paths{rest}, hypervolume {front.hypervolume:.4f}.")
+    beside = "" if front.full in front.points else " beside the full path"
+    number = counted(len(front.points), "path")
+    out.print(f"\n{number} on the front{beside}{rest}; hypervolume {front.hypervolume:.4f}.")
     if rest:
         out.print(f"All of them: paretopath front {directory}")
     out.print(f"Report: {run.report_file}")
@@ -109,7 +112,8 @@ def worker(
     _, err = consoles()
     with quiet_libraries():
         count = jobs.work_on(Run.open(run, device=device), name=name, should_stop=is_orphan)
-    err.print(f"This worker evaluated {count} paths; `paretopath search` writes the front.")
+    done = counted(count, "path")
+    err.print(f"This worker evaluated {done}; `paretopath search` writes the front.")
 
 
 def _leave_when_terminated() -> None:

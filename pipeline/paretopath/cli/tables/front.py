@@ -6,12 +6,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from paretopath.cli.tables.columns import ANY_WIDTH, Column, table_of
 from paretopath.costs import COSTS, cost_named
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import Front, Point, select, to_record
 from paretopath.jobs import Rescored
 from paretopath.paths import ExecutionPath
-from paretopath.quantities import percent
+from paretopath.quantities import UNKNOWN, percent
 
 ROWS = 24  # of a front that was not asked for by itself
 
@@ -21,36 +22,39 @@ def excerpt(front: Front) -> Sequence[Point]:
     return select(front, f"count={ROWS}") if len(front.points) > ROWS else front.points
 
 
-def front_table(front: Front, points: Sequence[Point]) -> Table:
+def front_table(front: Front, points: Sequence[Point], *, width: int = ANY_WIDTH) -> Table:
     """The points of a front, cheapest first, beside what the full path costs."""
-    retrained = any(p.retrained for p in (*points, front.full))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("path", style="cyan", no_wrap=True)
-    predicted = front.full.samples == 0
-    columns = [f"{front.metric} (predicted)"] if predicted else [f"{front.metric} (val.)", "test"]
-    columns += ["retrained (val.)", "retrained, test"] if retrained else []
-    shown = [cost for cost in COSTS if cost.in_brief or cost.name == front.cost]
-    for cost in shown:
-        columns += [cost.title, "saved"] if cost.name == front.cost else [cost.title]
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
     rows = [*points] if front.full in points else [*points, front.full]
-    for point in rows:
-        best = point.best_retrained
-        if predicted:
-            cells = [percent(point.accuracy)]
-        else:
-            cells = [percent(point.accuracy, point.accuracy_error)]
-            cells += [percent(point.test_accuracy, point.test_error)]
-        if retrained:
-            cells += [percent(best.accuracy, best.error) if best else "–"]
-            cells += [percent(best.test_accuracy, best.test_error) if best else "–"]
-        for cost in shown:
-            cells.append(cost.text(point.cost(cost.name)))
-            cells += [percent(front.saved(point))] if cost.name == front.cost else []
-        name = f"{point.id} (full)" if point.id == front.full.id else point.id
-        table.add_row(name, *cells)
-    return table
+    names = [f"{p.id}\n(full)" if p.id == front.full.id else p.id for p in rows]
+    columns = [Column("path", names, style="cyan", is_text=True), *_accuracies(front, rows)]
+    for cost in COSTS:
+        if cost.name == front.cost:
+            columns.append(Column(cost.title, [cost.text(p.cost(cost.name)) for p in rows]))
+            columns.append(Column("saved", [percent(front.saved(p)) for p in rows], rank=1))
+        elif cost.in_brief:
+            cells = [cost.text(p.cost(cost.name)) for p in rows]
+            columns.append(Column(cost.title, cells, rank=_RANKS.get(cost.name, 3)))
+    return table_of(columns, width=width)
+
+
+_RANKS = {"params": 5, "macs": 4, "latency_ms": 2, "energy_mj": 2}  # what stays out first
+
+
+def _accuracies(front: Front, rows: Sequence[Point]) -> list[Column]:
+    """Before retraining and after it."""
+    if front.full.samples == 0:
+        columns = [Column(f"{front.metric}\n(predicted)", [percent(p.accuracy) for p in rows])]
+    else:
+        validation = [percent(p.accuracy, p.accuracy_error) for p in rows]
+        test = [percent(p.test_accuracy, p.test_error) for p in rows]
+        columns = [Column(f"{front.metric}\n(val.)", validation), Column("\n(test)", test, rank=3)]
+    if any(p.retrained for p in rows):
+        best = [p.best_retrained for p in rows]
+        validation = [percent(b.accuracy, b.error) if b else UNKNOWN for b in best]
+        test = [percent(b.test_accuracy, b.test_error) if b else UNKNOWN for b in best]
+        columns.append(Column("retrained\n(val.)", validation))
+        columns.append(Column("retrained\n(test)", test))
+    return columns
 
 
 def front_json(front: Front, points: Sequence[Point]) -> dict[str, Any]:
@@ -70,26 +74,46 @@ def describe(path: ExecutionPath, full: ExecutionPath) -> str:
     return ", ".join(changed) or "the full path"
 
 
-def rescored_table(rescored: Rescored) -> Table:
-    """Costs before, and by another cost model."""
-    title = f"priced by {rescored.hardware}; * no longer on the front"
-    table = Table(box=None, header_style="bold", pad_edge=False, title=title)
-    table.add_column("path", style="cyan", no_wrap=True)
-    for column in ("energy", "rescored", "change", "latency", "rescored", "change"):
-        table.add_column(column, justify="right", no_wrap=True)
-    costs = [cost_named(name) for name in ("energy_mj", "latency_ms")]
-    for row in rescored.rows:
-        cells = []
-        for cost in costs:
-            before, after = row[cost.name], row[f"{cost.name}_rescored"]
-            change = after / before - 1 if before and after is not None else None
-            changed = "–" if change is None else f"{100 * change:+.1f} %"
-            cells += [cost.text(before), cost.text(after), changed]
-        table.add_row(row["id"] + ("" if row["stays"] else " *"), *cells)
-    found = [rescored.rank_correlations[cost.name] for cost in costs]
-    energy, latency = ("–" if value is None else f"{value:.3f}" for value in found)
-    table.add_row("rank correlation", "", "", energy, "", "", latency, style="dim")
-    return table
+_TOOLS = {"mapper": "ZigZag's mapper", "device": "this device"}
+
+
+def rescored_table(rescored: Rescored, tool: str, *, width: int = ANY_WIDTH) -> Table:
+    """Costs before, and by another cost model.
+
+    Args:
+        rescored: the costs.
+        tool: ``mapper`` or ``device``.
+        width: of the screen.
+    """
+    names = [*(row["id"] + ("" if row["stays"] else " *") for row in rescored.rows), "rank corr."]
+    columns = [Column("path", names, style="cyan", is_text=True)]
+    for cost in (cost_named(name) for name in ("energy_mj", "latency_ms")):
+        before = [row[cost.name] for row in rescored.rows]
+        after = [row[f"{cost.name}_rescored"] for row in rescored.rows]
+        found = rescored.rank_correlations[cost.name]
+        columns += [
+            Column(cost.title, [*map(cost.text, before), ""]),
+            Column("priced anew", [*map(cost.text, after), ""]),
+            Column(
+                "change",
+                [*map(change, before, after), UNKNOWN if found is None else f"{found:.3f}"],
+            ),
+        ]
+    title = f"priced anew by {_TOOLS[tool]}: {rescored.hardware}"
+    if not all(row["stays"] for row in rescored.rows):
+        title += "; * no longer on the front"
+    return table_of(columns, width=width, title=title)
+
+
+def change(before: float | None, after: float | None) -> str:
+    """From one value to another: in per cent, or how many times where it is far away."""
+    if not before or not after:
+        return UNKNOWN
+    ratio = after / before
+    if 0.5 <= ratio <= 2:
+        return f"{100 * (ratio - 1):+.1f} %"
+    times = max(ratio, 1 / ratio)
+    return f"{times:,.{0 if times >= 100 else 1}f}x{' less' if ratio < 1 else ''}"
 
 
 def sensitivity_table(found: Sensitivity) -> Table:

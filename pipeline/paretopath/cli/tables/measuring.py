@@ -2,53 +2,42 @@
 
 from rich.table import Table
 
+from paretopath.cli.tables.columns import ANY_WIDTH, Column, table_of
 from paretopath.costs import COSTS
-from paretopath.quantities import percent, quantity
+from paretopath.quantities import UNKNOWN, percent, quantity
 from paretopath.showing.measure import Comparison
 from paretopath.showing.profile import Profile
 
 
-def profile_tables(profile: Profile) -> list[Table]:
+def profile_tables(profile: Profile, *, width: int = ANY_WIDTH) -> list[Table]:
     """A profile by kind of operator and by unit: amounts, and their shares of the path."""
     tables = []
     for title, rows in (("kind", profile.by_kind), ("unit", profile.by_unit)):
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        table.add_column(title, style="cyan", no_wrap=True)
-        shown = [cost for cost in COSTS if cost.in_brief]
-        for cost in shown:
-            table.add_column(cost.title, justify="right", no_wrap=True)
-            table.add_column("%", justify="right", style="dim", no_wrap=True)
-        columns = []
-        for cost in shown:
-            amounts = [cost.text(row.costs.get(cost.name)) for row in rows]
-            shares = profile.shares(rows, cost.name)
-            columns += [
-                [*amounts, cost.text(profile.total(cost.name))],
-                [f"{100 * share:.1f}" for share in shares] if shares else ["–"] * len(rows),
-            ]
-            columns[-1].append("")
         labels = [*(row.name for row in rows), "all"]
-        for i, label in enumerate(labels):
-            table.add_row(label, *(column[i] for column in columns))
-        tables.append(table)
+        columns = [Column(title, labels, style="cyan", is_text=True)]
+        for i, cost in enumerate(cost for cost in COSTS if cost.in_brief):
+            amounts = [cost.text(row.costs.get(cost.name)) for row in rows]
+            found = profile.shares(rows, cost.name)
+            shares = [f"{100 * share:.1f}" for share in found] if found else [UNKNOWN] * len(rows)
+            columns.append(Column(cost.title, [*amounts, cost.text(profile.total(cost.name))], i))
+            columns.append(Column("%", [*shares, ""], i, style="dim"))
+        tables.append(table_of(columns, width=width))
     return tables
 
 
-def measurement_tables(comparison: Comparison) -> list[Table]:
+def measurement_tables(comparison: Comparison, *, width: int = ANY_WIDTH) -> list[Table]:
     """Measured paths beside what was predicted, and how well each prediction did."""
-    paths = Table(box=None, header_style="bold", pad_edge=False)
-    paths.add_column("path", style="cyan", no_wrap=True)
-    for title in ("measured", "spread", "images/s", *(p.name for p in comparison.predictions)):
-        paths.add_column(title, justify="right", no_wrap=True)
-    for i, measured in enumerate(comparison.measurements):
-        cells = [quantity(p.values[i], p.unit) for p in comparison.predictions]
-        paths.add_row(
-            measured.path_id,
-            quantity(measured.latency_ms, "ms"),
-            quantity(measured.spread_ms, "ms"),
-            f"{measured.images_per_s:.1f}",
-            *cells,
-        )
+    measured = comparison.measurements
+    columns = [
+        Column("path", [m.path_id for m in measured], style="cyan", is_text=True),
+        Column("measured", [quantity(m.latency_ms, "ms") for m in measured]),
+        Column("spread", [quantity(m.spread_ms, "ms") for m in measured], rank=2),
+        Column("images/s", [f"{m.images_per_s:.1f}" for m in measured], rank=1),
+    ]
+    for prediction in comparison.predictions:
+        cells = [quantity(value, prediction.unit) for value in prediction.values]
+        columns.append(Column(prediction.name, cells))
+    paths = table_of(columns, width=width)
     agreement = Table(box=None, header_style="bold", pad_edge=False)
     agreement.add_column("prediction", style="cyan")
     for title in ("rank correlation", "median error", "error after one factor"):

@@ -14,7 +14,7 @@ from paretopath.elastic import ElasticSpace
 from paretopath.errors import InvalidValueError
 from paretopath.files import write_atomically
 from paretopath.paths import Value
-from paretopath.quantities import Unit
+from paretopath.quantities import Unit, counted
 from paretopath.showing.measure.measurement import Measurement
 from paretopath.tracing import Tracer, build_on_meta, total_macs
 
@@ -222,7 +222,7 @@ def draw(comparison: Comparison) -> "go.Figure":
         title=f"measured {noun} [{cost_named(comparison.quantity).unit}]", row=1, col=1
     )
     figure.update_layout(
-        title=f"{len(measured)} paths on {comparison.hardware}",
+        title=f"{counted(len(measured), 'path')} on {comparison.hardware}",
         template="plotly_white",
         showlegend=False,
         height=460,

@@ -166,7 +166,6 @@ class WandbTracking:
         self.process: subprocess.Popen[bytes] | None = None
         self._patience_s = patience_s
         self._least_s = least_s
-        self._folder = opening.run_dir / "wandb"
         self._begun = time.monotonic()
         self._queue: queue.Queue[Message] = queue.Queue(_QUEUED)
         self._notes: list[str] = []
@@ -223,8 +222,8 @@ class WandbTracking:
         if self._off:
             return
         share = PATIENCE_SHARE * (time.monotonic() - self._begun)
-        if not self._done.wait(max(self._least_s, min(self._patience_s, share))):
-            self._notes.append(f"W&B: still writing to {self._folder}, in the background")
+        # what is not taken by then goes on by itself, and nobody has to do anything
+        self._done.wait(max(self._least_s, min(self._patience_s, share)))
 
     def wait(self, timeout_s: float) -> bool:
         """Waits for the process to end, after :meth:`close`. Returns whether it has."""
