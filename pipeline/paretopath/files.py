@@ -1,12 +1,18 @@
 """Files that are either whole or absent: what every artefact of a run directory is written with."""
 
 import errno
+import hashlib
+import json
 import os
 import re
 import secrets
 import stat
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+CHECKSUM = "sha256"
 
 _DESCRIPTOR = re.compile(r"/dev/(?:fd/(\d+)|(stdin|stdout|stderr))|/proc/self/fd/(\d+)")
 
@@ -125,3 +131,20 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a JSON file with a checksum, by which :func:`is_altered` knows it."""
+    return {**content, CHECKSUM: _digest(content)}
+
+
+def is_altered(content: Any) -> bool:
+    """Whether the content of a JSON file is not what was sealed; False if it never was."""
+    if not isinstance(content, Mapping) or CHECKSUM not in content:
+        return False
+    return bool(content[CHECKSUM] != _digest(content))
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    plain = json.loads(json.dumps({k: v for k, v in content.items() if k != CHECKSUM}))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

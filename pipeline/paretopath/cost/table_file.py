@@ -5,7 +5,6 @@ processes that search a run.
 import hashlib
 import io
 import json
-import zipfile
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -48,11 +47,14 @@ def load_table(table: CostTable, file: Path) -> bool:
             names = [key.removesuffix("/choices") for key in found if key.endswith("/choices")]
             parts = [part.name for part in fields(UnitForms)]
             forms = {n: UnitForms(*(found[f"{n}/{part}"] for part in parts)) for n in names}
+    except Exception:  # a damaged archive raises anything; all mean: price anew
+        return False
+    try:
         table([table.space.full])
         if not all(_agree(here, forms[name]) for name, here in table.forms().items()):
             return False
         table.add_forms(forms)
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+    except (ValueError, LookupError):
         return False
     return True
 

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from paretopath.files import write_atomically
+from paretopath.errors import RunDirectoryError
+from paretopath.files import CHECKSUM, is_altered, sealed, write_atomically
 from paretopath.paths import Value
 
 
@@ -73,9 +74,19 @@ class Sensitivity:
 
     def save(self, file: Path) -> None:
         """Writes it as JSON."""
-        write_atomically(file, json.dumps(self.to_json(), indent=1) + "\n")
+        write_atomically(file, json.dumps(sealed(self.to_json()), indent=1) + "\n")
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """What :meth:`save` wrote."""
-        return cls.from_json(json.loads(file.read_text(encoding="utf-8")))
+        """What :meth:`save` wrote.
+
+        Raises:
+            RunDirectoryError: the file was altered.
+        """
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if is_altered(content):
+            raise RunDirectoryError(
+                f"{file} is refused: it was altered, its SHA-256 is not the one in it"
+            )
+        content.pop(CHECKSUM, None)
+        return cls.from_json(content)

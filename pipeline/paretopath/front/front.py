@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from paretopath.costs import COST_NAMES, COSTS, CostName, cost_named
 from paretopath.errors import InvalidValueError, RunDirectoryError, nearest
-from paretopath.files import write_atomically
+from paretopath.files import is_altered, sealed, write_atomically
 from paretopath.front.dominance import hypervolume, pareto_front
 from paretopath.front.points import Point, known_cost
 
@@ -147,7 +147,7 @@ class Front:
             "full": to_record(self.full),
             "points": [to_record(point) for point in self.points],
         }
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(sealed(content), indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(file, text + "\n")
 
     def save_csv(self, file: str | os.PathLike[str], points: Iterable[Point]) -> None:
@@ -186,6 +186,7 @@ class Front:
                 f"another version of paretopath"
             )
         try:
+            altered = is_altered(content)
             content = _with_costs_together(content)
             front = TypeAdapter(cls).validate_json(json.dumps(content), strict=True)
             _check_derived(front, content)
@@ -193,6 +194,10 @@ class Front:
             raise RunDirectoryError(f"the front {file}: {_first_problem(error)}") from None
         except InvalidValueError as error:
             raise RunDirectoryError(f"the front {file}: {error}") from None
+        if altered:
+            raise RunDirectoryError(
+                f"the front {file} is refused: it was altered, its SHA-256 is not the one in it"
+            )
         return front
 
 

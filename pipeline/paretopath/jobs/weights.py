@@ -1,6 +1,8 @@
 """The base weights of a run: loaded or trained, then calibrated for narrow paths."""
 
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -8,6 +10,7 @@ from paretopath.calibration.moments import calibrate, draw
 from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.exits import exit_paths
 from paretopath.jobs.epochs import report_epochs
+from paretopath.jobs.reuse import MADE_FROM, made_from, take_weights
 from paretopath.recipe import Recipe
 from paretopath.run import Parts, Run, Scoring, assemble
 from paretopath.search.storage import exclusive
@@ -18,7 +21,11 @@ from paretopath.weights.foreign import classifiers_loaded
 
 
 def prepare_weights(
-    run: Run, parts: Parts | None = None, *, on_epoch: EpochListener | None = None
+    run: Run,
+    parts: Parts | None = None,
+    *,
+    on_epoch: EpochListener | None = None,
+    on_taken: Callable[[Path], None] | None = None,
 ) -> None:
     """Makes the elastic weights of a run, unless it has them: loaded, or trained; then channels
     are put in order and layers compensated, as the recipe's calibration says.
@@ -30,6 +37,7 @@ def prepare_weights(
         run: gets its weights file.
         parts: what its recipe describes; built if None.
         on_epoch: hears how training goes.
+        on_taken: told whose weights are taken, where a run beside this one has the same.
 
     Raises:
         RunDirectoryError: another process makes them, or searches them.
@@ -37,10 +45,17 @@ def prepare_weights(
     if run.weights_file.is_file() or run.recipe.accuracy.source == "predictor":
         return
     with exclusive(run.directory):
-        _make_weights(run, parts or assemble(run), on_epoch)
+        fingerprint = made_from(run)
+        taken = take_weights(run, fingerprint) if fingerprint is not None else None
+        if taken is None:
+            _make_weights(run, parts or assemble(run), on_epoch, fingerprint)
+        elif on_taken is not None:
+            on_taken(taken)
 
 
-def _make_weights(run: Run, parts: Parts, on_epoch: EpochListener | None) -> None:
+def _make_weights(
+    run: Run, parts: Parts, on_epoch: EpochListener | None, fingerprint: str | None
+) -> None:
     from paretopath.training.retrain import SharedTraining
     from paretopath.training.trainer import fit
 
@@ -61,7 +76,8 @@ def _make_weights(run: Run, parts: Parts, on_epoch: EpochListener | None) -> Non
         )
     for part in model.to(run.device).eval().parts():
         calibrate_model(part, scoring, run.recipe)
-    write_state(run.weights_file, model.state_dict())
+    about = {MADE_FROM: fingerprint} if fingerprint is not None else {}
+    write_state(run.weights_file, model.state_dict(), about)
     shutil.rmtree(run.training_dir, ignore_errors=True)
 
 

@@ -29,6 +29,14 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
+def code_version() -> str | None:
+    """Which code this is; None where it was changed since its commit, so that nothing says so."""
+    git = _git_hash()
+    if git is not None and git.endswith("-dirty"):
+        return None
+    return f"{_version('paretopath')} {git} torch {_version('torch')}"
+
+
 def _version(name: str) -> str | None:
     try:
         return version(name)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from paretopath.errors import CheckpointError, nearest
@@ -23,6 +24,7 @@ from paretopath.weights.foreign import (
 from paretopath.weights.known import known_checkpoints
 
 TENSOR_SUFFIXES = (".safetensors",)
+CHECKSUM = "sha256"  # of the tensors, in the metadata of files that are written here
 
 
 def read_state(file: Path | str, key: str | None = None) -> dict[str, Tensor]:
@@ -33,19 +35,37 @@ def read_state(file: Path | str, key: str | None = None) -> dict[str, Tensor]:
         key: where in a PyTorch file it is; found if None.
 
     Raises:
-        CheckpointError: no such file, truncated, something other than tensors in it, or not what
-            the description beside it describes.
+        CheckpointError: no such file, truncated, something other than tensors in it, or altered
+            since it was written here.
     """
     file = Path(file)
-    if not file.is_file():
-        raise CheckpointError(f"there is no weights file {file}")
-    _check(file)
+    _require_readable(file)
     if file.suffix not in TENSOR_SUFFIXES:
+        _check_description(file)
         return state_within(load_plain(file), file, key)
     if key is not None:
         raise CheckpointError(f"a {file.suffix} file holds one state dict: {file} has no {key!r}")
+    written = read_metadata(file).get(CHECKSUM)
+    if written is None:
+        _check_description(file)
     try:
-        return safetensors.torch.load_file(file)  # type: ignore[no-any-return]
+        state: dict[str, Tensor] = safetensors.torch.load_file(file)
+    except Exception as error:  # truncated, or another format
+        raise CheckpointError(f"{file} can't be read as weights: {error}") from error
+    if written is not None:
+        _check_tensors(file, state, written)
+    return state
+
+
+def read_metadata(file: Path | str) -> dict[str, str]:
+    """What a ``.safetensors`` file says about itself, without its tensors.
+
+    Raises:
+        CheckpointError: it is no such file.
+    """
+    try:
+        with safetensors.safe_open(file, framework="pt") as opened:
+            return dict(opened.metadata() or {})
     except Exception as error:  # truncated, or another format
         raise CheckpointError(f"{file} can't be read as weights: {error}") from error
 
@@ -70,7 +90,44 @@ def _description(file: Path | str) -> Path:
     return Path(f"{file}.json")
 
 
-def _check(file: Path) -> None:
+def _require_readable(file: Path) -> None:
+    try:
+        file.open("rb").close()
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no weights file {file}") from None
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise CheckpointError(f"weights file {file} can't be read: {reason}") from error
+
+
+_whole: set[tuple[int, int, int, int]] = set()  # files that this process has checked
+
+
+def _check_tensors(file: Path, state: Mapping[str, Tensor], written: str) -> None:
+    """Refuses tensors that are not those that were written; each file is hashed once a process."""
+    found = file.stat()
+    identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    if identity in _whole:
+        return
+    if _digest(state) != written:
+        raise CheckpointError(
+            f"{file} is refused: it was altered, the SHA-256 of its tensors is not the one that "
+            f"was written with them"
+        )
+    _whole.add(identity)
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of contiguous tensors on the CPU, with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_description(file: Path) -> None:
     """Refuses a file that is not the one that its description, if it has one, describes."""
     try:
         expected = json.loads(_description(file).read_text())["sha256"]
@@ -87,15 +144,22 @@ def _check(file: Path) -> None:
         )
 
 
-def write_state(file: Path | str, state: Mapping[str, Tensor]) -> None:
-    """Writes tensors as safetensors, whole or not at all.
+def write_state(
+    file: Path | str, state: Mapping[str, Tensor], about: Mapping[str, str] | None = None
+) -> None:
+    """Writes tensors as safetensors, whole or not at all, with a checksum that readers verify.
+
+    Args:
+        file: its final name.
+        state: the tensors.
+        about: what else :func:`read_metadata` shall find.
 
     Raises:
         OSError: the disk does not take it; the weights of before, and what describes them, stay.
     """
     file = Path(file)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    content = safetensors.torch.save(tensors)
+    content = safetensors.torch.save(tensors, {**(about or {}), CHECKSUM: _digest(tensors)})
     described, aside = _description(file), file.with_name(f".{file.name}.json.before")
     if described.is_file():  # it is of other weights: never beside the new ones
         described.replace(aside)

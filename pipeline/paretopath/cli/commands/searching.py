@@ -73,7 +73,12 @@ def search(
     with quiet_libraries(), start as (run, parts), tracking(run) as tracked:
         LOG_FOLDER.set(directory)
         with Progressing(err, "training the base model") as bar:
-            jobs.prepare_weights(run, parts, on_epoch=bar.epoch)
+            jobs.prepare_weights(
+                run,
+                parts,
+                on_epoch=bar.epoch,
+                on_taken=lambda file: err.print(f"Base weights made from the same: {file}."),
+            )
         with Progressing(err, "search") as bar:
             front = jobs.search_run(run, parts, on_progress=bar.search, tracking=tracked)
         jobs.save_report(run)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from paretopath.costs import COST_NAMES
-from paretopath.files import write_atomically
+from paretopath.files import sealed, write_atomically
 from paretopath.front import Front
 from paretopath.jobs.retraining.fitting import train_separate, train_shared
 from paretopath.jobs.retraining.plan import WHOLE, Part, PathResult, RetrainJob, finished, prepare
@@ -68,7 +68,7 @@ def retrain(
     ]
     content = {"order": job.order(settings), "results": entries}
     progress.ended("done").save(folder)
-    write_atomically(folder / "result.json", json.dumps(content))
+    write_atomically(folder / "result.json", json.dumps(sealed(content)))
     shutil.rmtree(folder / "training", ignore_errors=True)
     return results
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paretopath.errors import InvalidValueError
-from paretopath.files import write_atomically
+from paretopath.errors import InvalidValueError, RunDirectoryError
+from paretopath.files import is_altered, write_atomically
 from paretopath.front import Retrained, select
 from paretopath.jobs.retraining.progress import read_json
 from paretopath.paths import ExecutionPath
@@ -136,10 +136,19 @@ def prepare(job: RetrainJob, settings: RetrainSettings, full: ExecutionPath) -> 
 
 
 def finished(job: RetrainJob, settings: RetrainSettings) -> list[PathResult] | None:
-    """What a job left if it was finished with the same settings before; else None."""
+    """What a job left if it was finished with the same settings before; else None.
+
+    Raises:
+        RunDirectoryError: its result was altered.
+    """
     found = read_json(job.folder / "result.json")
     if found is None or found["order"] != job.order(settings):
         return None
+    if is_altered(found):
+        raise RunDirectoryError(
+            f"{job.folder / 'result.json'} is refused: it was altered, its SHA-256 is not the one "
+            f"in it"
+        )
     return [_result(entry) for entry in found["results"]]
 
 

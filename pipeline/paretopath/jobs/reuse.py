@@ -1,0 +1,60 @@
+"""Base weights that another run has already: made from the same, they are the same."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from paretopath.errors import CheckpointError
+from paretopath.files import write_atomically
+from paretopath.run import Run
+from paretopath.run.changes import ingredients
+from paretopath.run.environment import code_version
+from paretopath.weights.files import read_metadata, read_state, sha256
+
+MADE_FROM = "made_from"  # in the metadata of base weights
+
+
+def made_from(run: Run) -> str | None:
+    """A hash of all that a run's base weights depend on; None where that can't be told.
+
+    Besides sections of the recipe: the code, the kind of device, and the content of weights that
+    the recipe names as files. A data set is known by its name only, as it is within a run.
+    """
+    code = code_version()
+    if code is None:
+        return None
+    named = run.recipe.weights
+    origins = named.values() if isinstance(named, dict) else [named]
+    files = [Path(str(origin).rpartition("#")[0] or str(origin)) for origin in origins if origin]
+    content = {
+        "recipe": ingredients(run.recipe),
+        "code": code,
+        "device": run.device.type,
+        "files": [sha256(file) for file in files if file.is_file()],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def take_weights(run: Run, fingerprint: str) -> Path | None:
+    """Copies base weights of a run beside this one, if one has those that this one would make.
+
+    Returns:
+        The file that was copied.
+    """
+    for file in _beside(run):
+        try:
+            if read_metadata(file).get(MADE_FROM) == fingerprint:
+                read_state(file)  # whole
+                write_atomically(run.weights_file, file.read_bytes())
+                return file
+        except CheckpointError:  # as if it were not there
+            continue
+    return None
+
+
+def _beside(run: Run) -> Iterator[Path]:
+    own = run.weights_file.absolute()
+    for file in sorted(own.parent.parent.glob(f"*/{own.name}")):
+        if file != own:
+            yield file
