@@ -1,8 +1,11 @@
 """The direction of imports, and that no file imports in a circle."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -125,3 +128,17 @@ def test_a_mistake_in_a_recipe_is_told_before_a_slow_library_is_imported(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "did you mean 'segmentation'?" in done.stdout
     assert not {"torch", "optuna", "pandas"} & set(done.stdout.split())
+
+
+def test_every_dependency_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[<>=\[]", line)[0].lower() for line in project["dependencies"]}
+    imported = {
+        name.split(".")[0]
+        for root in ("pipeline/paretopath", "search_spaces")
+        for file in (ROOT / root).rglob("*.py")
+        for name in re.findall(r"^ *(?:import|from) ([\w.]+)", file.read_text(), re.MULTILINE)
+    }
+    brought = packages_distributions()
+    used = {d.lower().replace("_", "-") for name in imported for d in brought.get(name, ())}
+    assert wanted <= used, wanted - used

@@ -42,7 +42,8 @@ class EpochBatches(Sampler[list[int]]):
     """Batches of an epoch's order, or one process's share of each of them.
 
     Several processes together see the batches that one would see alone, so that a job's result does
-    not depend on how many processes run it. A last batch that does not divide is filled up with the
+    not depend on how many processes run it. A last batch that does not divide, or that leaves one
+    image to a process, whose batch norms would have nothing to vary over, is filled up with the
     epoch's first images.
 
     Args:
@@ -96,5 +97,7 @@ class EpochBatches(Sampler[list[int]]):
         order = list(self.sampler)
         for batch in range(skipped, len(self)):
             indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            indices += (order * self.world_size)[: -len(indices) % self.world_size]
+            least = max(len(indices), min(2 * self.world_size, self.batch_size))
+            wanted = least + -least % self.world_size
+            indices += (order * wanted)[: wanted - len(indices)]
             yield indices[self.rank :: self.world_size]

@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from paretopath.errors import CheckpointError
+from paretopath.errors import CheckpointError, TrainingError
 from paretopath.recipe import TrainSettings
 from paretopath.training.callbacks import ClipSharded, Divergence, EpochLoss, Reporter, Saver
 from paretopath.training.epoch import EpochReport
@@ -143,6 +143,12 @@ def fit(
             trainer.fit(module, loader, ckpt_path=start, weights_only=True)
         except SystemExit as error:  # Lightning's answer to a Ctrl-C
             raise KeyboardInterrupt from error
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                "batch norms need two images at a time, but data.batch_size gives a process one"
+            ) from error
     module.eval()
 
 

@@ -59,11 +59,19 @@ class Regression(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=0.01)
 
 
-def loader(**share: int) -> DataLoader[Any]:
-    y = torch.arange(52.0)[:, None]
-    x = torch.randn(52, 4, generator=torch.Generator().manual_seed(1))
-    batches = EpochBatches(EpochShuffle(52, seed=3), batch_size=8, **share)
-    return DataLoader(TensorDataset(x, y), batch_sampler=batches, generator=torch.Generator())
+class Augmented(TensorDataset):
+    """Images to which something random is done, drawn from torch's global generator."""
+
+    def __getitem__(self, index: Any) -> Any:
+        x, y = super().__getitem__(index)
+        return x + 0.1 * torch.rand_like(x), y
+
+
+def loader(images: int = 52, batch_size: int = 8, **share: int) -> DataLoader[Any]:
+    y = torch.arange(float(images))[:, None]
+    x = torch.randn(images, 4, generator=torch.Generator().manual_seed(1))
+    batches = EpochBatches(EpochShuffle(images, seed=3), batch_size=batch_size, **share)
+    return DataLoader(Augmented(x, y), batch_sampler=batches, generator=torch.Generator())
 
 
 def train(folder: Path, module: Regression) -> list[Epoch]:
@@ -189,6 +197,21 @@ def test_the_last_checkpoint_holds_the_trained_weights(tmp_path: Path) -> None:
     state = trained_state(tmp_path, "model.")
     assert state.keys() == module.model.state_dict().keys()
     assert torch.equal(state["3.weight"], module.model[3].weight)
+
+
+# ------------------------------------------------------------------- batch norms and small batches
+
+
+def test_a_last_batch_of_one_image_is_filled_so_that_batch_norms_can_train(tmp_path: Path) -> None:
+    module = Regression()
+    fit(module, loader(images=17), checkpoint_dir=tmp_path)
+    assert [len(seen) for seen in module.seen] == [8, 8, 2] * 3
+    assert {y for seen in module.seen[:3] for y in seen} == set(range(17))
+
+
+def test_batches_of_one_image_are_refused_where_a_batch_norm_needs_more(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"batch norms need two images .* data\.batch_size"):
+        fit(Regression(), loader(batch_size=1), checkpoint_dir=tmp_path)
 
 
 # ------------------------------------------------------------------------------------- divergence
