@@ -61,6 +61,10 @@ class Cost:
         """A value of this cost as people read it."""
         return quantity(value, self.unit)
 
+    def phrase(self, text: str) -> str:
+        """An amount with what it is of: ``3.00 kB of activation memory``, ``70 parameters``."""
+        return f"{text} of {self.title}" if self.unit else f"{text} {self.title}"
+
     def combined(self, values: Iterable[float | None]) -> float | None:
         """The cost of parts together; None if one is unknown. Nothing costs 0."""
         known: list[float] = []

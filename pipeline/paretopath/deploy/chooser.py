@@ -81,17 +81,16 @@ class Chooser:
         )
 
     def _nothing_fits(self, bounds: Mapping[CostName, float]) -> str:
-        pairs = []
+        wants: list[str] = []
+        needs: list[str] = []
         for name, bound in bounds.items():
+            cost = cost_named(name)
             least = min(known_cost(option.point, name) for option in self.options)
-            pairs.append(told_apart(bound, least, cost_named(name).unit))
-        titles = [cost_named(name).title for name in bounds]
-        wanted, needed = (
-            " and ".join(f"{pair[i]} of {title}" for pair, title in zip(pairs, titles, strict=True))
-            for i in (0, 1)
-        )
+            allowed, needed = told_apart(bound, least, cost.unit)
+            wants.append(cost.phrase(allowed))
+            needs.append(cost.phrase(needed))
         each = "the least that any needs is" if len(bounds) == 1 else "the least of each is"
-        return f"no path keeps to a budget of {wanted}; {each} {needed}"
+        return f"no path keeps to a budget of {' and '.join(wants)}; {each} {' and '.join(needs)}"
 
 
 def _known(options: Sequence[Option]) -> tuple[CostName, ...]:

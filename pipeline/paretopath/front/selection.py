@@ -64,15 +64,15 @@ def _knee(front: Front) -> Point:
 
 def _within(front: Front, budget: str) -> Point:
     cost = _limited(front, budget)
-    title, unit = cost_named(cost).title, cost_named(cost).unit
+    named, unit = cost_named(cost), cost_named(cost).unit
     limit = parse_budget(budget, unit, known_cost(front.full, cost))
     fitting = [point for point in front.points if known_cost(point, cost) <= limit]
     if not fitting:
         cheapest = min(front.points, key=lambda point: known_cost(point, cost))
         allowed, least = told_apart(limit, known_cost(cheapest, cost), unit)
         raise InvalidValueError(
-            f"no path of the front fits a budget of {allowed} of {title}; the cheapest, "
-            f"{cheapest.id}, takes {least}"
+            f"no path of the front fits a budget of {named.phrase(allowed)}; the "
+            f"cheapest, {cheapest.id}, takes {least}"
         )
     return max(fitting, key=lambda point: point.accuracy)
 

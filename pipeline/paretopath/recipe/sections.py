@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from paretopath.costs import CostName, cost_named
 from paretopath.devices import check_device
+from paretopath.errors import InvalidValueError
 from paretopath.quantities import Unit
 from paretopath.recipe.budget import parse_budget
 from paretopath.recipe.section import (
@@ -330,7 +331,11 @@ class Search(Section):
         if not isinstance(value, dict):
             return value
         for name, text in value.items():
-            parse_budget(str(text), cost_named(str(name)).unit, 1.0)
+            unit = cost_named(str(name)).unit
+            try:
+                parse_budget(str(text), unit, 1.0)
+            except InvalidValueError as error:
+                raise ValueError(f"of {name}, {error}") from None
         return {name: str(text) for name, text in value.items()}
 
     @model_validator(mode="after")

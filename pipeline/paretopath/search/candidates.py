@@ -113,8 +113,8 @@ class Problem:
         for name, bound in self.budgets.items():
             cost = cost_named(name)
             allowed, least = told_apart(bound, float(priced[name][0]), cost.unit)
-            wants.append(f"{allowed} of {cost.title}")
-            has.append(f"{least} of {cost.title}")
+            wants.append(cost.phrase(allowed))
+            has.append(cost.phrase(least))
         return (
             f"no path of the space fits a budget of {' and '.join(wants)}: "
             f"the cheapest one found takes {' and '.join(has)}"

@@ -56,8 +56,8 @@ def test_several_budgets_hold_at_once() -> None:
         ),
         (
             {"latency_ms": 1e-6, "macs": 5000},
-            r"of 1.00 ns of latency and 5.00 k of MACs; "
-            r"the least of each is 3.00 µs of latency and 2.00 M of MACs",
+            r"of 1.00 ns of latency and 5.00 k MACs; "
+            r"the least of each is 3.00 µs of latency and 2.00 M MACs",
         ),
         (
             {"energy_mj": 1},
