@@ -23,7 +23,7 @@ PENDING = 64
 """Rows of updates that are gathered before they are applied together, as one matrix product."""
 
 
-class Problem:
+class Eliminated:
     """One layer whose inputs are eliminated.
 
     Dropping an input changes both matrices by outer products. Choosing the next one takes their
@@ -99,7 +99,7 @@ def _solve(a: Tensor, b: Tensor) -> Tensor:
 
 
 def eliminate(
-    problems: Mapping[str, Problem], groups: Sequence[Mapping[str, Tensor]]
+    problems: Mapping[str, Eliminated], groups: Sequence[Mapping[str, Tensor]]
 ) -> list[Tensor]:
     """Eliminates all channels but the last of each group, the cheapest of all groups first.
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paretopath.calibration.elimination import Problem, eliminate
+from paretopath.calibration.elimination import Eliminated, eliminate
 from paretopath.elastic import (
     ElasticConv2d,
     ElasticLayer,
@@ -226,7 +226,7 @@ def _reorder(unit: ElasticUnit, moments: Mapping[str, Moments], ridge: float) ->
         {reader.layer: columns(unit, group, reader) for reader in group.readers} for group in groups
     ]
     problems = {
-        name: Problem(layers[name].weight.detach(), found.covariance, ridge)
+        name: Eliminated(layers[name].weight.detach(), found.covariance, ridge)
         for name, found in moments.items()
     }
     orders = eliminate(problems, read)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from paretopath.calibration.elimination import Problem, eliminate
+from paretopath.calibration.elimination import Eliminated, eliminate
 
 RIDGE = 1e-6
 
@@ -28,7 +28,7 @@ def test_each_step_drops_what_brute_force_would_drop() -> None:
     covariance = covariance_of(7)
     weight = torch.randn(3, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     columns = torch.arange(7)[:, None]
-    (order,) = eliminate({"a": Problem(weight, covariance, RIDGE)}, [{"a": columns}])
+    (order,) = eliminate({"a": Eliminated(weight, covariance, RIDGE)}, [{"a": columns}])
     dropped: list[int] = []
     for channel in reversed(order[1:].tolist()):
         left = [i for i in range(7) if i not in dropped]
@@ -41,7 +41,7 @@ def test_blocks_fall_together() -> None:
     covariance = covariance_of(8)
     weight = torch.randn(3, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     blocks = torch.arange(8).reshape(4, 2)
-    problem = Problem(weight, covariance, RIDGE)
+    problem = Eliminated(weight, covariance, RIDGE)
     expected = torch.tensor([error_without(weight, covariance, block.tolist()) for block in blocks])
     torch.testing.assert_close(problem.losses(blocks) / problem.scale, expected.double())
     (order,) = eliminate({"a": problem}, [{"a": blocks}])
@@ -56,7 +56,7 @@ def test_a_copied_channel_goes_before_one_that_nothing_replaces() -> None:
     weight = torch.ones(2, 6, dtype=torch.float64)
     weight[:, 2] = weight[:, 5] = 10.0  # important together, but either one can stand for both
     (order,) = eliminate(
-        {"a": Problem(weight, covariance, RIDGE)}, [{"a": torch.arange(6)[:, None]}]
+        {"a": Eliminated(weight, covariance, RIDGE)}, [{"a": torch.arange(6)[:, None]}]
     )
     assert int(order[-1]) in (2, 5)
 
@@ -67,7 +67,7 @@ def test_channels_with_two_readers_count_in_both() -> None:
     first = torch.tensor([[0.0, 1.0, 0.5]], dtype=torch.float64)
     second = torch.tensor([[5.0, 0.1, 0.1]], dtype=torch.float64)
     columns = torch.arange(3)[:, None]
-    problems = {"a": Problem(first, identity, RIDGE), "b": Problem(second, identity, RIDGE)}
+    problems = {"a": Eliminated(first, identity, RIDGE), "b": Eliminated(second, identity, RIDGE)}
     (order,) = eliminate(problems, [{"a": columns, "b": columns}])
     assert order.tolist() == [0, 1, 2]
 
@@ -78,7 +78,7 @@ def test_groups_of_one_reader_compete() -> None:
     twice = [0, 1, 2, 3, 1, 0]
     weight = torch.ones(1, 6, dtype=torch.float64)
     groups = [{"a": torch.arange(4)[:, None]}, {"a": torch.arange(4, 6)[:, None]}]
-    problem = Problem(weight, covariance[twice][:, twice], RIDGE)
+    problem = Eliminated(weight, covariance[twice][:, twice], RIDGE)
     orders = eliminate({"a": problem}, groups)
     assert [sorted(order.tolist()) for order in orders] == [[0, 1, 2, 3], [0, 1]]
 
@@ -88,7 +88,7 @@ def test_a_filters_taps_count_as_outputs(taps: tuple[int, ...]) -> None:
     covariance = covariance_of(4)
     weight = torch.randn(2, 4, *taps, generator=torch.Generator().manual_seed(2)).double()
     flat = weight if not taps else weight.permute(0, 2, 3, 1).reshape(-1, 4)
-    losses = Problem(weight, covariance, RIDGE).losses(torch.arange(4)[:, None])
+    losses = Eliminated(weight, covariance, RIDGE).losses(torch.arange(4)[:, None])
     expected = torch.tensor([error_without(flat, covariance, [i]) for i in range(4)]).double()
     torch.testing.assert_close(losses / losses.sum(), expected / expected.sum())
 
@@ -99,7 +99,7 @@ def test_gathered_updates_give_the_order_of_solving_anew_each_time(width: int) -
     covariance = covariance_of(k)
     weight = torch.randn(4, k, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     blocks = torch.arange(k).reshape(-1, width)
-    (order,) = eliminate({"a": Problem(weight, covariance, RIDGE)}, [{"a": blocks}])
+    (order,) = eliminate({"a": Eliminated(weight, covariance, RIDGE)}, [{"a": blocks}])
     ridged = covariance + RIDGE * covariance.diagonal().mean() * torch.eye(k)
     for step in (0, 40, len(order) // 2, len(order) - 3):
         gone = order[len(order) - step :]

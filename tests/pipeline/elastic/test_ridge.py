@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from paretopath.calibration.elimination import Problem, eliminate
+from paretopath.calibration.elimination import Eliminated, eliminate
 from paretopath.elastic.compensation import Compensation
 from paretopath.elastic.ridge import ridged
 from paretopath.errors import InvalidValueError
@@ -33,7 +33,7 @@ def test_whatever_the_inputs_are_channels_get_an_order_and_weights(x: Tensor, ri
     weight = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     for width in (1, 2):
         blocks = torch.arange(8).reshape(-1, width)
-        (order,) = eliminate({"a": Problem(weight, covariance, ridge)}, [{"a": blocks}])
+        (order,) = eliminate({"a": Eliminated(weight, covariance, ridge)}, [{"a": blocks}])
         assert sorted(order.tolist()) == list(range(len(blocks)))
     layer = Compensation(x.mean(0), covariance, segments=[8], ridge=ridge)
     for kept in range(1, 8):
