@@ -48,7 +48,8 @@ def share_search(
 ) -> None:
     """Starts a run's workers and follows them until its search has all its trials.
 
-    Whoever joins from elsewhere is welcome; of those that were started here all may die but one.
+    Workers may also join from elsewhere. The search ends as long as one of those that were started
+    here stays alive; the others may die.
 
     Args:
         run: with its weights.

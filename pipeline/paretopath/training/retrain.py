@@ -34,7 +34,8 @@ class _Training(pl.LightningModule):
         self._decayed: set[str] = set()
 
     def setup(self, stage: str) -> None:
-        # told by their shapes, which a strategy may flatten afterwards
+        # weights that decay are recognised by having two axes or more; a strategy (FSDP) may
+        # flatten them afterwards, so this is done before
         self._decayed = {name for name, p in self.named_parameters() if p.ndim > 1}
 
     def configure_optimizers(self) -> Any:
