@@ -1,5 +1,6 @@
 """The search of a run, its front and its report."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from paretopath.front import Front, Point, TrialRecord
 from paretopath.jobs.browsing import show_search, unit_costs
 from paretopath.jobs.sharing import share_search, wants_workers
 from paretopath.jobs.worker import open_evaluator, search_settings
+from paretopath.quantities import percent
 from paretopath.recipe import Recipe
 from paretopath.run import (
     Parts,
@@ -27,10 +29,13 @@ from paretopath.run import (
 )
 from paretopath.run.environment import environment
 from paretopath.search import SearchProgress, search
+from paretopath.search.alike import FirstScores
 from paretopath.search.storage import has_study
 from paretopath.showing.report import ReportRun, write_report
 from paretopath.showing.tracking import NullTracking, Objective, Tracking
 from paretopath.tasks.task import Score
+
+_log = logging.getLogger(__name__)
 
 
 def search_run(
@@ -62,8 +67,16 @@ def search_run(
     )
     if has_study(run.directory):
         tracker.trials(run.trials(parts.space), known=True)
+    if recipe.trials > parts.space.size:
+        _log.warning(
+            "search.trials is %d, but the space has %d paths: the search ends when all are tried",
+            recipe.trials,
+            parts.space.size,
+        )
+    first = FirstScores([parts.space.full, parts.space.smallest])
 
     def listen(progress: SearchProgress) -> None:
+        _warn_if_alike(first.alike(progress.latest), parts.task.metric)
         tracker.trials([trial_record(trial) for trial in progress.latest])
         if on_progress:
             on_progress(progress)
@@ -94,6 +107,18 @@ def search_run(
     show_search(run, parts.table, tracker, front, trials)
     tracker.finish()
     return front
+
+
+def _warn_if_alike(found: tuple[float, float] | None, metric: str) -> None:
+    if found is not None:
+        low, high = (percent(value) for value in found)
+        _log.warning(
+            "the full path, the smallest and those between them all score alike, %s %s: no more "
+            "than chance explains, so this search can only minimise cost. Are the weights trained "
+            "for these classes, and are images prepared as they were in training?",
+            metric,
+            low if low == high else f"{low} to {high}",
+        )
 
 
 def with_retrained(front: Front, older: Front) -> Front:

@@ -19,7 +19,7 @@ def search_settings(run: Run, parts: Parts) -> SearchSettings:
     """How a run is searched."""
     recipe = run.recipe.search
     return SearchSettings(
-        trials=recipe.trials,
+        trials=min(recipe.trials, parts.space.size),
         seed=recipe.seed,
         sampler=recipe.sampler,
         generation=recipe.generation,

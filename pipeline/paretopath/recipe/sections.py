@@ -275,7 +275,7 @@ class Racing(Section):
 class Search(Section):
     """The study."""
 
-    trials: int = Field(default=200, ge=1, description="paths whose accuracy is bought")
+    trials: int = Field(default=200, ge=1, le=100_000, description="paths whose accuracy is bought")
     paths: Annotated[tuple[LocalFile | dict[str, Any], ...], BeforeValidator(as_tuple)] = Field(
         default=(),
         description="paths to evaluate before any other, those over a budget left out: each an "
@@ -289,6 +289,7 @@ class Search(Section):
     generation: int | None = Field(
         default=None,
         ge=1,
+        le=100_000,
         description="paths that are proposed and scored together; null: more as more is known",
     )
     cost: CostField = Field(default="energy_mj", description="what falls as accuracy rises")
@@ -313,7 +314,10 @@ class Search(Section):
         "on all images",
     )
     workers: int = Field(
-        default=1, ge=1, description="processes that share the search; 1: none but this one"
+        default=1,
+        ge=1,
+        le=10_000,
+        description="processes that share the search; 1: none but this one",
     )
     storage: str | None = Field(
         default=None,

@@ -150,6 +150,12 @@ MISTAKES = [
     ),
     ("serach:\n  trials: 3", "4: serach is not a field of a recipe; legal: name, task, space, "),
     ("search:\n  seed: 1\n  trials: 0", "6: search.trials must be at least 1, but got 0"),
+    (
+        "search: {trials: 99999999999999999999999}",
+        "4: search.trials must be at most 100000, but got 99999999999999999999999",
+    ),
+    ("search: {generation: 10000000}", "4: search.generation must be at most 100000, but got 1"),
+    ("search: {workers: 1000000}", "4: search.workers must be at most 10000, but got 1000000"),
     ("search: {trials: '20'}", "4: search.trials must be a whole number, but got '20' (text)"),
     ("search: {trials: 20.5}", "4: search.trials must be a whole number, but got 20.5"),
     ("search: {trials: true}", "4: search.trials must be a whole number, but got true"),
