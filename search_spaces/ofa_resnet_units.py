@@ -163,7 +163,9 @@ class Resize(Unit):
 def _resize(images: Tensor, size: int) -> Tensor:
     if images.shape[-2:] == (size, size):
         return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    # PyTorch has no antialiasing for bfloat16 on a CPU
+    resized = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
+    return resized.to(images.dtype)
 
 
 class PlainResize(nn.Module):

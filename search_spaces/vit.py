@@ -41,15 +41,14 @@ from search_spaces.timm_alone import (
     checkpoint_filter_fn,
     timm,
 )
-from search_spaces.widths import multiple_of_heads
+from search_spaces.widths import channels, fractions, multiple_of_heads
 
 
 class VitSpace(ElasticSpace):
     """The paths of a timm vision transformer.
 
     Decisions: ``exit`` (after how many blocks the path ends), ``blocks.I.run``, ``blocks.I.heads``
-        (attention heads
-    kept) and ``blocks.I.mlp_ratio`` (share of the MLP's hidden channels kept).
+    (attention heads kept) and ``blocks.I.mlp_ratio`` (share of the MLP's hidden channels kept).
 
     Args:
         model: a timm name such as ``vit_base_patch16_224``; None to construct from ``arguments``
@@ -91,7 +90,7 @@ class VitSpace(ElasticSpace):
         depth = len(reference.blocks)
         all_heads = _check_blocks(reference)
         self.exits = _checked("exits", exits or _quarters(depth), 1, depth)
-        self.mlp_ratios = _checked("mlp_ratios", mlp_ratios, 0.0, 1.0)
+        self.mlp_ratios = fractions("mlp_ratios", mlp_ratios)
         self.heads = _checked("heads", heads or _halves(all_heads), 1, all_heads)
         if isinstance(skippable, str) and skippable not in ("all", "none"):
             raise InvalidValueError(
@@ -104,8 +103,7 @@ class VitSpace(ElasticSpace):
         decisions = [Decision("exit", self.exits)]
         for i in range(depth):
             decisions += self._block_decisions(i)
-        size = reference.patch_embed.img_size
-        super().__init__(decisions, input_shape=(reference.in_chans, size[0], size[1]))
+        super().__init__(decisions, input_shape=_images(reference))
         self.num_classes = reference.num_classes
 
     def _block_condition(self, i: int) -> Condition | None:
@@ -223,8 +221,8 @@ class VitBlock(Unit):
 
     def _widths(self, choice: Choice) -> tuple[int, int]:
         """Heads and hidden channels of a choice."""
-        hidden = self.block.mlp.fc1.out_features * float(choice[self.decisions[1]])
-        return int(choice[self.decisions[0]]), max(1, round(hidden))
+        hidden = channels(self.block.mlp.fc1.out_features, choice[self.decisions[1]])
+        return int(choice[self.decisions[0]]), hidden
 
     def forward(self, state: State, choice: Choice) -> State:
         heads, hidden = self._widths(choice)
@@ -337,6 +335,38 @@ def _check_blocks(vit: VisionTransformer) -> int:
                     f"transformer is another; legal: timm's default"
                 )
     return int(vit.blocks[0].attn.num_heads)
+
+
+def _images(vit: VisionTransformer) -> tuple[int, int, int]:
+    """(C, Y, X) of the images for which a transformer on the meta device gives logits.
+
+    Raises:
+        InvalidValueError: it gives none; names the option of timm's that made it so.
+    """
+    size, patch = vit.patch_embed.img_size, vit.patch_embed.patch_size
+    if vit.num_classes < 1:
+        raise InvalidValueError(f"num_classes must be at least 1, but got {vit.num_classes}")
+    if vit.global_pool == "":
+        raise InvalidValueError(
+            "global_pool must be token, avg, avgmax, max, map or prr, since an exit gives one "
+            "output an image, but got ''"
+        )
+    if vit.weight_init_mode == "reset":
+        raise InvalidValueError("weight_init must give weights, but got 'skip', which gives none")
+    is_padded = any(pixels % side for pixels, side in zip(size, patch, strict=True))
+    if is_padded and vit.patch_embed.dynamic_img_pad and not vit.dynamic_img_size:
+        raise InvalidValueError(
+            f"dynamic_img_pad needs dynamic_img_size where img_size, {size}, is no multiple of "
+            f"patch_size, {patch}"
+        )
+    shape = (int(vit.in_chans), int(size[0]), int(size[1]))
+
+    def run(_: Mapping[str, Any]) -> None:
+        with torch.no_grad():
+            vit(torch.empty(1, *shape, device="meta"))
+
+    tried(run, {}, field="arguments")
+    return shape
 
 
 def _quarters(depth: int) -> list[int]:

@@ -1,13 +1,19 @@
 """What holds for every search space: the invariants of the design, over random paths."""
 
+import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
+from paretopath.calibration.importance import sort_by_magnitude, sort_by_taylor
+from paretopath.calibration.moments import calibrate
 from paretopath.cost.model import Costs, LayerCostModel
 from paretopath.cost.table import CostTable
 from paretopath.elastic import ElasticModel, ElasticSpace
@@ -18,8 +24,11 @@ from paretopath.elastic.own import PathTensors
 from paretopath.evaluation.batch_norm import recalibrate
 from paretopath.evaluation.evaluator import Evaluator
 from paretopath.paths import ExecutionPath
+from paretopath.recipe import TrainSettings
+from paretopath.search import SearchSettings, search
 from paretopath.tasks.task import Score
-from paretopath.tracing import Layer, build_on_meta, trace_units
+from paretopath.tracing import Layer, Tracer, build_on_meta
+from paretopath.training.retrain import SeparateTraining, SharedTraining
 
 
 class MacsOnly(LayerCostModel):
@@ -47,12 +56,47 @@ class MeanScorer:
 
 
 class MeanTask:
-    """A task whose accuracy is the mean output."""
+    """A task whose accuracy is the mean output, and whose loss is its distance from one."""
 
     name = metric = "mean"
 
     def scorer(self) -> MeanScorer:
         return MeanScorer()
+
+    def loss(self, output: torch.Tensor, target: Any) -> torch.Tensor:
+        return (output - 1).square().mean()
+
+    def distillation_loss(
+        self, output: torch.Tensor, teacher: torch.Tensor, target: Any
+    ) -> torch.Tensor:
+        return (output - teacher).square().mean()
+
+
+def shapes(state: Any) -> tuple[Any, ...]:
+    """What of a state on the meta device can change what a module does."""
+    leaves, structure = tree_flatten(state)
+    return str(structure), *(leaf.shape for leaf in leaves)
+
+
+def torchs_count(static: nn.Module, state: Any) -> tuple[int, int, Any]:
+    """FLOPs and parameters of a plain module, and what it gives."""
+    static.eval().requires_grad_(False).to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        out = static(state)
+    return counter.get_total_flops(), sum(p.numel() for p in static.parameters()), out
+
+
+def train_one_step(
+    training: SharedTraining | SeparateTraining, trained: nn.Module, batch: tuple[Any, Any]
+) -> None:
+    """What Lightning does with a batch."""
+    optimizer = torch.optim.SGD(trained.parameters(), lr=1e-3)
+    trained.train()
+    loss = training.training_step(batch, 0)
+    loss.backward()
+    optimizer.step()
+    trained.eval()
+    assert loss.isfinite()
 
 
 class SpaceContract:
@@ -110,21 +154,28 @@ class SpaceContract:
         table = CostTable(space, MacsOnly())
         model = build_on_meta(space)
         images = torch.empty(1, *space.input_shape, device="meta")
-        for path in self.sampled(space):
-            static = model.extract(path)
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                static.to("meta")(images)
+        known: dict[Any, tuple[int, int, Any]] = {}
+        for number, path in enumerate(self.sampled(space)):
             costs = table([path])
-            assert costs.macs[0] * 2 == counter.get_total_flops()
-            assert costs.params[0] == sum(p.numel() for p in static.parameters())
+            flops, params, state = 0, 0, images
+            for step in model.steps(path):
+                key = (step, shapes(state))  # without data, all that can make a difference
+                if key not in known:
+                    known[key] = torchs_count(step.extract(), state)
+                counted, held, state = known[key]
+                flops, params = flops + counted, params + held
+            assert costs.macs[0] * 2 == flops
+            assert costs.params[0] == params
+            if number < 2:
+                assert torchs_count(model.extract(path), images)[:2] == (flops, params)
 
     def test_a_units_layers_depend_on_its_own_decisions_alone(self, space: ElasticSpace) -> None:
-        model = build_on_meta(space)
+        trace = Tracer(build_on_meta(space))  # once for each state that reaches a unit
         seen: dict[tuple[str, Any], Any] = {}
         for path in self.sampled(space):
-            for trace in trace_units(model, path):
+            for found in trace(path):
                 assert (
-                    seen.setdefault((trace.unit.name, trace.choice), trace.layers) == trace.layers
+                    seen.setdefault((found.unit.name, found.choice), found.layers) == found.layers
                 )
 
     def test_encoding_round_trips_and_canonical_is_idempotent(self, space: ElasticSpace) -> None:
@@ -217,6 +268,60 @@ class SpaceContract:
                 assert isinstance(score, Score) and isinstance(alone, Score)
                 assert score.value == pytest.approx(alone.value, rel=1e-5, abs=1e-6)
 
+    @pytest.mark.parametrize("autocast", [False, True])
+    @torch.inference_mode()
+    def test_half_precision_is_nearly_the_same(
+        self,
+        model: ElasticModel,
+        own: dict[ExecutionPath, PathTensors],
+        images: torch.Tensor,
+        autocast: bool,
+    ) -> None:
+        half = model if autocast else copy.deepcopy(model).bfloat16()
+        given = images if autocast else images.bfloat16()
+        for path, its_own in own.items():
+            with model.active(path, its_own):
+                expected = model(images)
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                static = half.extract(path, its_own)(given)
+                with half.active(path, its_own):
+                    found = half(given)
+            for output in (found, static):
+                error = (output.float() - expected).square().mean() / expected.square().mean()
+                assert float(error) < 0.01
+
+    def test_what_a_space_accepts_the_whole_way_works_for(
+        self, space: ElasticSpace, model: ElasticModel, images: torch.Tensor, tmp_path: Path
+    ) -> None:
+        torch.manual_seed(0)
+        model, task = copy.deepcopy(model), MeanTask()
+        batches = [(images, torch.zeros(2))]
+        base = SharedTraining(model, exit_paths(model), TrainSettings(), task, distil=False)  # type: ignore[arg-type]
+        train_one_step(base, model, batches[0])
+        for part in model.parts():
+            sort_by_magnitude(part)
+            sort_by_taylor(part, batches, task.loss)
+            calibrate(part, batches)
+        study = search(
+            space,
+            CostTable(space, MacsOnly()),
+            Evaluator(model, batches, task),  # type: ignore[arg-type]
+            SearchSettings(trials=5, sampler="random", cost="macs"),
+            run_dir=tmp_path,
+        )
+        assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 5
+        paths = [space.full, space.smallest]
+        retraining = SharedTraining(model, paths, TrainSettings(), task)  # type: ignore[arg-type]
+        train_one_step(retraining, model, batches[0])
+        for path in paths:
+            own = recalibrate(model, path, batches)
+            static = model.extract(path, own)
+            with torch.inference_mode(), model.active(path, own):
+                torch.testing.assert_close(static(images), model(images), rtol=1e-4, atol=1e-4)
+            alone = SeparateTraining(static, model, TrainSettings(), task)  # type: ignore[arg-type]
+            train_one_step(alone, static, batches[0])
+            assert all(bool(tensor.isfinite().all()) for tensor in static.state_dict().values())
+
     @torch.inference_mode()
     def test_sorting_channels_leaves_the_full_path_as_it_is(
         self, space: ElasticSpace, model: ElasticModel, images: torch.Tensor
@@ -229,8 +334,9 @@ class SpaceContract:
             for group in unit.channel_groups():
                 permute(unit, group, torch.randperm(group.entries))
         torch.testing.assert_close(shuffled(images), before, rtol=1e-4, atol=1e-5)
-        smallest = [m.extract(space.smallest)(images) for m in (model, shuffled)]
-        assert not torch.allclose(*smallest)
+        every_block = [d for d in space.decisions if not d.name.endswith(".run")]
+        narrow = space.canonical({d.name: d.values[0] for d in every_block})
+        assert not torch.allclose(*(m.extract(narrow)(images) for m in (model, shuffled)))
 
     def test_each_exit_has_a_path_that_trains_it(self, model: ElasticModel) -> None:
         ends = {model.steps(path)[-1].unit.name for path in exit_paths(model)}

@@ -16,7 +16,10 @@ from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.errors import InvalidValueError
 from search_spaces.family import FamilySpace, member_path
 from search_spaces.pretrained import PretrainedSpace
+from search_spaces.vit import VitSpace
+from tests.pipeline.vit_family import vit_family
 from tests.search_spaces.space_contract import MacsOnly, SpaceContract
+from tests.search_spaces.test_vit import timm_state
 
 WIDTHS: Mapping[str, tuple[int, ...]] = {"wide": (8, 16, 24, 32), "slim": (8, 8, 12, 16)}
 
@@ -40,6 +43,21 @@ def fullest(model: ElasticModel) -> ElasticModel:
     return model.parts()[-1]
 
 
+def costs_rise_within_each_member(space: ElasticSpace) -> None:
+    """Another model is another set of decisions; it is dearer when all are full."""
+    assert isinstance(space, FamilySpace)
+    table = CostTable(space, MacsOnly())
+    rng = np.random.default_rng(2)
+    for member in space.members:
+        base = space.canonical({**space.sample(rng), "model": member})
+        for name in [name for name in base if name != "model"][::6]:
+            values = space[name].distinct
+            costs = table([space.canonical({**base, name: value}) for value in values])
+            assert (np.diff(costs.macs) >= 0).all(), name
+    full = table([space.canonical({"model": member}) for member in space.members])
+    assert (np.diff(full.macs) > 0).all()
+
+
 class TestFamily(SpaceContract):
     params_may_fall = frozenset(f"{name}.decoder.form" for name in WIDTHS)
 
@@ -55,19 +73,25 @@ class TestFamily(SpaceContract):
         return lambda images: reference(images).logits
 
     def test_cost_never_falls_towards_fuller_values(self, space: ElasticSpace) -> None:
-        """Within each model; another model is another set of decisions, dearer when all are
-        full."""
-        assert isinstance(space, FamilySpace)
-        table = CostTable(space, MacsOnly())
-        rng = np.random.default_rng(2)
-        for member in space.members:
-            base = space.canonical({**space.sample(rng), "model": member})
-            for name in [name for name in base if name != "model"][::6]:
-                values = space[name].distinct
-                costs = table([space.canonical({**base, name: value}) for value in values])
-                assert (np.diff(costs.macs) >= 0).all(), name
-        full = table([space.canonical({"model": member}) for member in space.members])
-        assert (np.diff(full.macs) > 0).all()
+        costs_rise_within_each_member(space)
+
+
+class TestVitFamily(SpaceContract):
+    """Models with early exits of their own."""
+
+    @pytest.fixture(scope="class")
+    def space(self) -> ElasticSpace:
+        return vit_family()
+
+    def reference(self, model: ElasticModel) -> Callable[[torch.Tensor], torch.Tensor]:
+        member = fullest(model)
+        assert isinstance(member.space, VitSpace)
+        original = member.space.reference()
+        original.load_state_dict(timm_state(member, original))
+        return original
+
+    def test_cost_never_falls_towards_fuller_values(self, space: ElasticSpace) -> None:
+        costs_rise_within_each_member(space)
 
 
 def test_a_family_has_the_paths_of_its_members() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from timm.models.vision_transformer import VisionTransformer
+from timm.layers import SwiGLU
+from timm.models.vision_transformer import ParallelScalingBlock, VisionTransformer
 
 import search_spaces
 from paretopath.calibration.importance import sort_by_magnitude
@@ -36,6 +37,19 @@ VARIANTS = {
         "init_values": 0.1,
         "qk_norm": True,
         "no_embed_class": True,
+    },
+    "norms elsewhere, pooled by attention": {
+        "pre_norm": True,
+        "fc_norm": True,
+        "global_pool": "map",
+        "norm_layer": "rmsnorm",
+    },
+    "padded images of any size": {
+        "img_size": 9,
+        "dynamic_img_pad": True,
+        "dynamic_img_size": True,
+        "qkv_bias": False,
+        "proj_bias": False,
     },
 }
 
@@ -161,11 +175,45 @@ def test_sorting_puts_the_channels_that_matter_first() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mlp_layer": "SwiGLU"}, "mlp_layer"),
+        ({"mlp_layer": SwiGLU}, "mlp_layer of this transformer is another"),
+        ({"block_fn": "ParallelScalingBlock"}, "block_fn"),
+        ({"block_fn": ParallelScalingBlock}, "block_fn of this transformer is another"),
+        ({"attn_layer": "diff"}, "attn_layer of this transformer is another"),
+        ({"embed_layer": "HybridEmbed"}, "embed_layer"),
+        ({"scale_attn_norm": True}, "scale_attn_norm of this transformer"),
+        ({"scale_mlp_norm": True}, "scale_mlp_norm of this transformer"),
+        ({"img_size": 9, "dynamic_img_pad": True}, "dynamic_img_pad needs dynamic_img_size"),
+        ({"class_token": False}, "with class_token False .*Token pooling"),
+        ({"global_pool": ""}, "global_pool must be token, .* but got ''"),
+        ({"num_classes": 0}, "num_classes must be at least 1, but got 0"),
+        ({"weight_init": "skip"}, "weight_init must give weights"),
+        ({"norm_layer": "batchnorm1d"}, "running_mean should contain 17 elements"),
+    ],
+)
+def test_transformers_that_cannot_be_narrowed_are_refused_by_option(
+    arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InvalidValueError, match=message) as refused:
+        make_space(**arguments)
+    assert "not callable" not in str(refused.value)
+
+
+def test_a_model_of_timms_with_other_layers_is_refused_by_option() -> None:
+    with pytest.raises(InvalidValueError, match="mlp_layer of this transformer is another"):
+        search_spaces.create("vit", model="vit_giant_patch14_dinov2")
+    with pytest.raises(InvalidValueError, match="num_classes must be at least 1, but got 0"):
+        search_spaces.create("vit", model="vit_small_patch14_dinov2")
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"exits": [0, 3]}, r"exits\[0\] must be at least 1, but got 0"),
         ({"exits": [1, 2]}, r"exits must be above 0 and include 3"),
-        ({"mlp_ratios": [0.5]}, r"mlp_ratios must be above 0 and include 1"),
+        ({"mlp_ratios": [0.5]}, r"mlp_ratios must include 1.0"),
         ({"skippable": "al"}, r"did you mean 'all'"),
         (
             {"arguments": {**ARGUMENTS, "mlp_layer": "swiglu"}},

@@ -125,7 +125,7 @@ def own_by_unit(units: nn.ModuleDict, tensors: Tensors) -> dict[str, Own]:
 
     Args:
         units: by key; a tensor's name is ``units.KEY.LAYER.NAME``.
-        tensors: of the path; moved to the device of their layer.
+        tensors: of the path; brought to the device and data type of what they stand in for.
 
     Raises:
         InvalidValueError: a tensor of a layer that the model has not.
@@ -145,7 +145,7 @@ def own_by_unit(units: nn.ModuleDict, tensors: Tensors) -> dict[str, Own]:
                 f"a path has a {full_name!r} of its own, but its model has none"
             )
         if tensor is not None and isinstance(stood_for, Tensor):
-            tensor = tensor.to(stood_for.device)
+            tensor = tensor.to(stood_for)
         found.setdefault(key, {}).setdefault(module, {})[name] = tensor
     return {key: Own(layers) for key, layers in found.items()}
 
