@@ -26,7 +26,7 @@ from paretopath.evaluation.predictor import AccuracyPredictor, PredictorEvaluato
 from paretopath.paths import IndexMatrix
 from paretopath.search import SearchSettings, search
 from paretopath.search.candidates import neighbours
-from paretopath.search.record import evaluated
+from paretopath.search.trials import evaluated
 from paretopath.weights.known import fetch_checkpoint
 from search_spaces.ofa_resnet import OfaResNet50Space
 

@@ -34,8 +34,8 @@ from paretopath.front import hypervolume
 from paretopath.paths import ExecutionPath
 from paretopath.search import SearchSettings, search
 from paretopath.search.candidates import Problem
-from paretopath.search.record import Evaluated, evaluated, load_study
 from paretopath.search.storage import open_storage
+from paretopath.search.trials import Evaluated, evaluated, load_study
 from paretopath.search.workers import WorkerInfo, open_shared, work
 from paretopath.tasks.task import Score
 from tests.cluster.postgresql import PostgreSQL

@@ -33,8 +33,8 @@ from paretopath.paths import ExecutionPath, SearchSpace
 from paretopath.search import SearchSettings, search
 from paretopath.search.candidates import Problem
 from paretopath.search.databases import open_database
-from paretopath.search.record import evaluated, load_study
 from paretopath.search.storage import open_storage
+from paretopath.search.trials import evaluated, load_study
 from paretopath.search.workers import WorkerInfo, open_shared, work
 from paretopath.tasks.task import Score
 from tests.cluster.postgresql import PostgreSQL

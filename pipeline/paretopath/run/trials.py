@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from paretopath.costs import COST_NAMES
 from paretopath.front import Outcome, TrialRecord
 from paretopath.paths import SearchSpace
-from paretopath.search.record import Evaluated, evaluated, load_study
+from paretopath.search.trials import Evaluated, evaluated, load_study
 
 _OUTCOMES: Mapping[TrialState, Outcome] = {
     TrialState.COMPLETE: "complete",

@@ -15,8 +15,8 @@ from paretopath.jobs.worker import new_name
 from paretopath.paths import ExecutionPath, SearchSpace
 from paretopath.search import SearchSettings
 from paretopath.search.candidates import Problem
-from paretopath.search.record import Evaluated, evaluated, load_study
 from paretopath.search.storage import open_storage
+from paretopath.search.trials import Evaluated, evaluated, load_study
 from paretopath.search.workers import WorkerInfo, bury, open_shared, work
 from paretopath.tasks.task import Score
 from tests.pipeline.analytic import FormulaEvaluator, FormulaPricer, accuracy, analytic_space
