@@ -51,6 +51,8 @@ class Progressing:
         trace: TracebackType | None,
     ) -> None:
         if self._bar:
+            task = self._bar.tasks[0]  # what was done before, or never began, leaves no line
+            self._bar.update(task.id, visible=task.total is not None)
             self._bar.stop()
 
     def update(self, done: int, total: int, best: str) -> None:

@@ -10,7 +10,15 @@ from rich.table import Table
 
 from paretopath.cli.progressing import Progressing
 from paretopath.cli.tables.columns import Column, table_of
-from paretopath.cli.tables.front import ROWS, change, excerpt, front_table, rescored_table
+from paretopath.cli.tables.front import (
+    ROWS,
+    change,
+    excerpt,
+    front_table,
+    rescored_table,
+    sensitivity_table,
+)
+from paretopath.evaluation.sensitivity import Effect, Sensitivity
 from paretopath.front.points import Retrained
 from paretopath.jobs import Rescored
 from paretopath.paths import ExecutionPath
@@ -86,6 +94,7 @@ def test_columns_stay_out_by_rank_and_are_named() -> None:
 def test_a_change_is_per_cent_or_times() -> None:
     assert change(1.0, 1.25) == "+25.0 %" and change(2.0, 1.0) == "-50.0 %"
     assert change(1.0, 641.845) == "642x" and change(1.0, 0.25) == "4.0x less"
+    assert change(1.0, 1.0 - 1e-9) == "0.0 %"
     assert change(1.0, 2500.0) == "2,500x"
     assert change(None, 1.0) == change(1.0, None) == "–"
 
@@ -101,3 +110,20 @@ def test_paths_priced_anew_are_titled_by_the_tool() -> None:
 
 def test_counts_agree_with_their_nouns() -> None:
     assert [counted(n, "path") for n in (0, 1, 2)] == ["0 paths", "1 path", "2 paths"]
+
+
+def test_sensitivities_are_whole_at_80_columns() -> None:
+    effects = tuple(
+        Effect(f"stages.{i}.blocks.0.mlp_ratio", 0.5, 0.9, 0.01 * i, 0.02, 0.1) for i in range(3)
+    )
+    found = Sensitivity("top-1", "energy_mj", 0.9, 99, effects)
+    text = shown_at(80, sensitivity_table(found, width=80))
+    assert "…" not in text and "stages.2.blocks.0.mlp_ratio" in text and "+2.00 ± 2.00" in text
+    assert "█" in shown_at(120, sensitivity_table(found, width=120))
+
+
+def test_a_step_that_was_done_before_leaves_no_line() -> None:
+    written = io.StringIO()
+    with Progressing(Console(file=written, width=80, force_terminal=True), "training"):
+        pass
+    assert "0/?" not in written.getvalue().rsplit("\r", 1)[-1]

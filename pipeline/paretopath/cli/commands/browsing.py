@@ -81,4 +81,4 @@ def sensitivity(
     if as_json:
         print_json(found.to_json())
         return
-    out.print(sensitivity_table(found))
+    out.print(sensitivity_table(found, width=out.width))

@@ -76,6 +76,7 @@ def measure(
     if as_json:
         print_json(comparison.to_json())
         return
-    out.print(f"Latency for one image, measured on {comparison.hardware}:")
+    said = f"Latency for one image, measured on {comparison.hardware}:"
+    out.print(said, highlight=False, soft_wrap=True)
     for table in measurement_tables(comparison, width=out.width):
         out.print(table)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.table import Table
+from rich.text import Text
 
 _GAP = 2  # between columns
 ANY_WIDTH = 10_000
@@ -31,7 +32,8 @@ class Column:
     @property
     def width(self) -> int:
         """Of its widest line."""
-        return max(cell_len(line) for text in (self.title, *self.cells) for line in lines(text))
+        texts = (Text.from_markup(text).plain for text in (self.title, *self.cells))
+        return max(cell_len(line) for text in texts for line in lines(text))
 
 
 def lines(text: str) -> list[str]:
@@ -56,7 +58,8 @@ def table_of(
             break
         left_out += [column for column in shown if column.rank == highest]
         shown = [column for column in shown if column.rank != highest]
-    names = [" ".join(lines(c.title)) for c in left_out if c.title != "%"]
+    named = (c for c in columns if c in left_out and c.title not in ("", "%"))
+    names = [" ".join(lines(c.title)) for c in named]
     caption = f"wider terminals show {', '.join(names)} too" if names else None
     table = Table(
         box=None,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from paretopath.cli.tables.columns import ANY_WIDTH, Column, table_of
 from paretopath.costs import COSTS, cost_named
@@ -47,7 +46,10 @@ def _accuracies(front: Front, rows: Sequence[Point]) -> list[Column]:
     else:
         validation = [percent(p.accuracy, p.accuracy_error) for p in rows]
         test = [percent(p.test_accuracy, p.test_error) for p in rows]
-        columns = [Column(f"{front.metric}\n(val.)", validation), Column("\n(test)", test, rank=3)]
+        columns = [
+            Column(f"{front.metric}\n(val.)", validation),
+            Column(f"{front.metric}\n(test)", test, rank=3),
+        ]
     if any(p.retrained for p in rows):
         best = [p.best_retrained for p in rows]
         validation = [percent(b.accuracy, b.error) if b else UNKNOWN for b in best]
@@ -111,37 +113,32 @@ def change(before: float | None, after: float | None) -> str:
         return UNKNOWN
     ratio = after / before
     if 0.5 <= ratio <= 2:
-        return f"{100 * (ratio - 1):+.1f} %"
+        rounded = round(100 * (ratio - 1), 1)
+        return f"{rounded:+.1f} %" if rounded else "0.0 %"
     times = max(ratio, 1 / ratio)
     return f"{times:,.{0 if times >= 100 else 1}f}x{' less' if ratio < 1 else ''}"
 
 
-def sensitivity_table(found: Sensitivity) -> Table:
+def sensitivity_table(found: Sensitivity, *, width: int = ANY_WIDTH) -> Table:
     """What single decisions lose and save, those that lose least for it first.
 
     The bar is the loss for each per cent that is saved, against the dearest one shown.
     """
-    cost = cost_named(found.cost).title
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("decision", style="cyan", no_wrap=True)
-    columns = ("value", f"{found.metric} lost", f"{cost} saved", "lost per 1 % saved")
-    for title in columns:
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
     ranked = found.ranked()
     dearest = max((effect.price for effect in ranked), default=0.0)
-    for effect in ranked:
-        lost = f"{100 * effect.lost:+.2f} ± {100 * effect.lost_error:.2f}"
-        share = max(effect.price, 0.0) / dearest if dearest > 0 else 0.0
-        table.add_row(
-            effect.decision,
-            str(effect.value),
-            lost,
-            f"{100 * effect.saved:.2f} %",
-            f"{effect.price:+.3f}",
-            Text("█" * max(1, round(16 * share)), style=_warmth(share)),
-        )
-    return table
+    lost = [f"{100 * e.lost:+.2f} ± {100 * e.lost_error:.2f}" for e in ranked]
+    saved = [f"{100 * e.saved:.2f} %" for e in ranked]
+    shares = [max(e.price, 0.0) / dearest if dearest > 0 else 0.0 for e in ranked]
+    bars = [f"[{_warmth(s)}]{'█' * max(1, round(16 * s))}[/]" for s in shares]
+    columns = [
+        Column("decision", [e.decision for e in ranked], style="cyan", is_text=True),
+        Column("value", [str(e.value) for e in ranked]),
+        Column(f"{found.metric}\nlost", lost),
+        Column(f"{cost_named(found.cost).title}\nsaved", saved),
+        Column("lost per\n1 % saved", [f"{e.price:+.3f}" for e in ranked], rank=1),
+        Column("", bars, rank=2, is_text=True),
+    ]
+    return table_of(columns, width=width)
 
 
 def _warmth(share: float) -> str:

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from paretopath.jobs import RetrainStatus
-from paretopath.quantities import percent
+from paretopath.quantities import UNKNOWN, percent
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -26,32 +26,36 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def status_table(found: Sequence[RetrainStatus]) -> Table:
-    """How each retraining is: state, epochs, accuracy, where its log is; failures with reasons."""
+    """How each retraining is: state, epochs, accuracy, where its log is; failures with reasons.
+
+    A column in which nothing is to be said stays out.
+    """
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("retraining", style="cyan", no_wrap=True)
-    for title in ("job", "state", "epoch", "loss", "validation", "restarts"):
-        table.add_column(title, no_wrap=True)
-    table.add_column("log, or why", overflow="fold")
-    for one in found:
-        epoch = one.epoch
-        of = one.progress.of if one.progress else "–"
-        shown = (
-            [percent(value) for value in list(one.progress.metrics.values())[:4]]
-            if (one.progress)
-            else []
-        )
-        log = str(one.launched.log_file) if one.launched else "–"
-        table.add_row(
-            one.job.name,
-            one.launched.id if one.launched else "–",
-            one.state,
-            f"{epoch.number if epoch else 0} of {of}",
-            f"{epoch.loss:.3f}" if epoch else "–",
-            ", ".join(shown) or "–",
-            str(one.restarts),
-            f"{one.reason}; {log}" if one.reason else log,
-        )
+    rows = [_status_cells(one) for one in found]
+    titles = ("job", "state", "epoch", "loss", "validation", "restarts", "log, or why")
+    said = [i for i in range(len(titles)) if any(row[i] not in ("", UNKNOWN) for row in rows)]
+    for i in said:
+        is_last = titles[i] == "log, or why"
+        table.add_column(titles[i], no_wrap=not is_last, overflow="fold")
+    for one, row in zip(found, rows, strict=True):
+        table.add_row(one.job.name, *(row[i] for i in said))
     return table
+
+
+def _status_cells(one: RetrainStatus) -> list[str]:
+    epoch, progress = one.epoch, one.progress
+    scores = list(progress.metrics.values())[:4] if progress else []
+    log = str(one.launched.log_file) if one.launched else ""
+    return [
+        one.launched.id if one.launched else UNKNOWN,
+        one.state,
+        f"{epoch.number if epoch else 0} of {progress.of if progress else UNKNOWN}",
+        f"{epoch.loss:.3f}" if epoch else UNKNOWN,
+        ", ".join(map(percent, scores)) or UNKNOWN,
+        str(one.restarts or ""),
+        "; ".join(part for part in (one.reason, log) if part),
+    ]
 
 
 def follow(
