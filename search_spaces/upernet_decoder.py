@@ -234,9 +234,8 @@ def _convolved_late(maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None)
     parts = weight.split([x.shape[1] for x in maps], dim=1)
     total = F.conv2d(maps[0], parts[0], bias, padding=1)
     for x, w in zip(maps[1:], parts[1:], strict=True):
-        taps = F.conv2d(
-            x, w.permute(2, 3, 0, 1).reshape(-1, w.shape[1], 1, 1)
-        )  # (B, 9 K, Y_i, X_i)
+        products = w.permute(2, 3, 0, 1).reshape(-1, w.shape[1], 1, 1)
+        taps = F.conv2d(x, products)  # (B, 9 K, Y_i, X_i)
         wide = _resized(taps, (x.shape[2], size[1])).unflatten(1, (3, 3, -1))
         rows = _three_taps(*wide.unbind(2), axis=0).flatten(1, 2)  # (B, 3 K, Y_i, X_0)
         high = _resized(rows, size).unflatten(1, (3, -1))

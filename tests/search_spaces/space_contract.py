@@ -117,9 +117,8 @@ class SpaceContract:
     def model(self, space: ElasticSpace) -> ElasticModel:
         torch.manual_seed(0)
         model = space.build()
-        with (
-            torch.no_grad()
-        ):  # no parameter at a value that hides a mistake: zero biases, unit scales
+        # no parameter at a value that hides a mistake: zero biases, unit scales
+        with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
         return model

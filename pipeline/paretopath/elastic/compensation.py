@@ -63,10 +63,8 @@ class Derived:
         if found is not None and found.stamp == stamp:
             self._kept[key] = found
             return found.made
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-        ):  # kept beyond the caller's inference mode
+        # kept beyond the caller's inference mode
+        with torch.inference_mode(False), torch.no_grad():
             made = make()
         self._kept[key] = _Entry(stamp, tuple(sources), made)
         while len(self._kept) > self.capacity:
