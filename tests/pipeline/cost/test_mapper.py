@@ -72,7 +72,9 @@ def test_a_layer_that_zigzag_could_not_map_is_named(tmp_path: Path) -> None:
     model = create("mapper", preset="tpu_like", cache_dir=tmp_path)
     model.cache.mkdir(parents=True)
     model._file(SMALL).write_text(json.dumps({"error": "ValueError: too large"}))
-    with pytest.raises(HardwareError, match=r"can't map Layer\(.*k=32.* on tpu_like: ValueError"):
+    with pytest.raises(
+        HardwareError, match=r"can't map the .* to 32 channels.* on tpu_like: ValueError"
+    ):
         model.price([SMALL])
 
 
@@ -81,7 +83,7 @@ def test_files_tell_shapes_apart(tmp_path: Path) -> None:
     model = create("mapper", preset="tpu_like", cache_dir=tmp_path)
     base = {"k": 32, "c": 32, "oy": 4, "ox": 4, "fy": 3, "fx": 3, "iy": 4, "ix": 4}
     changed = {"batch": 2, "k": 64, "c": 64, "oy": 5, "ox": 5, "fy": 1, "fx": 1, "iy": 6, "ix": 6}
-    changed |= {"stride": 2, "groups": 2, "bits": 16}
+    changed |= {"stride": 2, "groups": 2, "bits": 16, "weight_bits": 4}
     layers = [Layer.conv(**base), *(Layer.conv(**{**base, n: v}) for n, v in changed.items())]
     assert len({model._file(layer) for layer in layers}) == len(layers)
 
