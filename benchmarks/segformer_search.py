@@ -40,10 +40,10 @@ from paretopath.errors import InvalidValueError
 from paretopath.evaluation.evaluator import Evaluation, Evaluator
 from paretopath.front import hypervolume_history
 from paretopath.paths import ExecutionPath, Value
-from paretopath.recipe import load_recipe
+from paretopath.recipe import Racing, load_recipe
 from paretopath.run import Parts, Run, assemble, load_model
 from paretopath.search import SearchSettings, search
-from paretopath.search.racing import Outcome, Racer, RacingSettings
+from paretopath.search.racing import Outcome, Racer
 from paretopath.tasks.task import Score, Stopped
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "segformer_camvid.yaml"
@@ -243,8 +243,8 @@ def run_variant(bench: Bench, off: str | None, seed: int, target: float) -> list
         def cost_of(paths: Sequence[ExecutionPath]) -> np.ndarray:
             return np.asarray(table(paths)[bench.cost], dtype=float)
 
-        racing = RacingSettings(seed=seed)
-        inner = Racer(evaluator, cost_of, settings=racing, spared=[space.full])
+        racing = Racing()
+        inner = Racer(evaluator, cost_of, racing=racing, seed=seed, spared=[space.full])
     sampler = "nsga2" if off == "proposals" else "model"
     settings = SearchSettings(bench.trials, seed=seed, sampler=sampler, cost=bench.cost)
     metered = Metered(inner, meter, target, bench.reference)

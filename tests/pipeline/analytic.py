@@ -7,7 +7,7 @@ import numpy as np
 
 from paretopath.costs import COST_NAMES
 from paretopath.paths import Condition, Decision, ExecutionPath, IndexMatrix, SearchSpace
-from paretopath.tasks.task import Score
+from paretopath.tasks.task import Score, Stopped
 
 IMAGES = 1000
 
@@ -81,14 +81,25 @@ class FormulaEvaluator:
         self.error = error
         self.paths: list[ExecutionPath] = []
 
-    def __call__(self, paths: Sequence[ExecutionPath]) -> Iterator[Score | Exception]:
+    def __call__(self, paths: Sequence[ExecutionPath]) -> Iterator[Score | Stopped | Exception]:
         for path in paths:
             self.paths.append(path)
             yield self.outcome(path)
 
-    def outcome(self, path: ExecutionPath) -> Score | Exception:
+    def outcome(self, path: ExecutionPath) -> Score | Stopped | Exception:
         noise = np.random.default_rng(int(path.id, 16)).normal() * self.error
         return Score(accuracy(self.space, path) + noise, self.error, IMAGES)
+
+
+class Stopping(FormulaEvaluator):
+    """Stops every other path but the full one and the smallest, as racing does."""
+
+    def outcome(self, path: ExecutionPath) -> Score | Stopped | Exception:
+        score = super().outcome(path)
+        spared = path in (self.space.full, self.space.smallest) or int(path.id, 16) % 2
+        if spared or not isinstance(score, Score):
+            return score
+        return Stopped(Score(score.value, 0.05, IMAGES // 4), beaten_by=self.space.full.id)
 
 
 def accuracy(space: SearchSpace, path: ExecutionPath) -> float:

@@ -17,7 +17,7 @@ from paretopath.elastic import ElasticModel
 from paretopath.elastic.batch_norm import StatisticsFolder, batch_norms
 from paretopath.elastic.own import PathTensors
 from paretopath.errors import InvalidValueError
-from paretopath.evaluation.evaluator import Batch, Evaluator
+from paretopath.evaluation.evaluator import Batch, Evaluation, Evaluator
 from paretopath.paths import ExecutionPath, Value
 from paretopath.tasks.task import Score
 
@@ -93,6 +93,11 @@ class RecalibratingEvaluator:
         for path in paths:
             own = self.statistics(path)
             yield from self.evaluate([path], own={} if own is None else {own.path: own})
+
+    def begin(self, paths: Sequence[Mapping[str, Value]]) -> Evaluation:
+        """An evaluation that has seen no image yet, of paths whose statistics are measured now."""
+        found = [own for path in paths if (own := self.statistics(path)) is not None]
+        return self.evaluate.begin(paths, own={own.path: own for own in found})
 
     def statistics(self, path: Mapping[str, Value]) -> PathTensors | None:
         """The statistics with which a path is scored; None for the model's own."""

@@ -4,6 +4,7 @@ Scores from here are the predictor's opinion, not measurements; they rest on no 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from paretopath.errors import CheckpointError
 from paretopath.paths import IndexMatrix, Value
-from paretopath.tasks.task import Score
+from paretopath.tasks.task import Score, Scorer
 from paretopath.weights.files import read_state
 
 Singles = npt.NDArray[np.float32]
@@ -114,3 +115,28 @@ class PredictorEvaluator:
         """The predicted score of each canonical path: no error is known, no image was seen."""
         features = self._space.encode_for_predictor(self._space.encode(paths))
         return [Score(value, error=0.0, samples=0) for value in self._predictor(features).tolist()]
+
+    def begin(self, paths: Sequence[Mapping[str, Value]]) -> "Predictions":
+        """The predictions as an evaluation that has no images to see."""
+        return Predictions(tuple(self(paths)))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Scores of paths that are known before any image is seen.
+
+    Attributes:
+        scores: of the paths, in order.
+        scorers: none: there is nothing to resample.
+    """
+
+    scores: tuple[Score, ...]
+    scorers: tuple[Scorer, ...] = ()
+
+    def advance(self, active: Sequence[int], *, batches: int | None = None) -> int:
+        """Shows no batch: there is none."""
+        return 0
+
+    def score(self, index: int) -> Score:
+        """The score of a path."""
+        return self.scores[index]

@@ -1,10 +1,10 @@
 """What a search begins with: paths that the recipe names, and what each decision does alone."""
 
 from paretopath.evaluation.sensitivity import Sensitivity
+from paretopath.evaluation.source import AccuracySource
 from paretopath.jobs.scoring import full_evaluator, path_costs
 from paretopath.paths import ExecutionPath
 from paretopath.run import Parts, Run, assemble, load_model
-from paretopath.search import Evaluator
 from paretopath.search.single_changes import greedy_ladder, measure_sensitivity
 
 RUNGS = 8  # of the ladder with which a search may begin
@@ -38,7 +38,7 @@ def first_paths(run: Run, parts: Parts) -> tuple[ExecutionPath, ...]:
 
 
 def _measure(run: Run, parts: Parts) -> Sensitivity:
-    evaluator: Evaluator
+    evaluator: AccuracySource
     if parts.predictor is not None:
         evaluator = parts.predictor
     else:

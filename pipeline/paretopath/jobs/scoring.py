@@ -8,17 +8,15 @@ import numpy as np
 
 from paretopath.cost import CostTable
 from paretopath.elastic import ElasticModel
-from paretopath.evaluation.batch_norm import RecalibratingEvaluator
 from paretopath.evaluation.evaluator import Evaluator
+from paretopath.evaluation.source import AccuracySource
 from paretopath.paths import ExecutionPath
 from paretopath.recipe import Recipe
 from paretopath.run import Scoring
-from paretopath.search.racing import Floats, Racer, RacingSettings
+from paretopath.search.racing import Floats, Racer
 
 
-def full_evaluator(
-    scoring: Scoring, model: ElasticModel, recipe: Recipe
-) -> Evaluator | RecalibratingEvaluator:
+def full_evaluator(scoring: Scoring, model: ElasticModel, recipe: Recipe) -> AccuracySource:
     """Scores paths on all validation images, in a random order that is fixed.
 
     Args:
@@ -26,21 +24,9 @@ def full_evaluator(
         model: with the searched weights.
         recipe: its search has the seed of the order, its accuracy the memory for features.
     """
-    plain = scoring.evaluator(model, "validation")
-    if not isinstance(plain, Evaluator):
-        return plain
-    from paretopath.data.mixing import Mixed  # imports torchvision, which takes seconds
-
-    mixed = Mixed(scoring.data.validation, seed=recipe.search.seed)
-    return Evaluator(
-        model,
-        replace(scoring.data, validation=mixed).loader("validation"),
-        scoring.task,
-        device=scoring.device,
-        precision=scoring.precision,
-        space=scoring.space,
-        feature_bytes=recipe.accuracy.feature_mb * 2**20,
-    )
+    if scoring.statistics_images(model):
+        return scoring.evaluator(model, "validation")
+    return _shared_steps(scoring, model, recipe)
 
 
 def search_evaluator(
@@ -50,7 +36,7 @@ def search_evaluator(
     *,
     table: CostTable,
     races: Path,
-) -> Evaluator | RecalibratingEvaluator | Racer:
+) -> AccuracySource:
     """Scores the candidates of a search.
 
     Where paths have statistics of their own, each is scored alone on all images: they share no
@@ -63,18 +49,32 @@ def search_evaluator(
         table: the costs of its paths.
         races: where finished paths' accuracies on shares of the images are kept.
     """
-    evaluator = full_evaluator(scoring, model, recipe)
     racing = recipe.search.racing
-    if racing is None or not isinstance(evaluator, Evaluator):
-        return evaluator
+    if racing is None or scoring.statistics_images(model):
+        return full_evaluator(scoring, model, recipe)
     return Racer(
-        evaluator,
+        _shared_steps(scoring, model, recipe),
         path_costs(table, recipe.search.cost),
-        settings=RacingSettings(
-            shares=racing.shares, confidence=racing.confidence, seed=recipe.search.seed
-        ),
+        racing=racing,
+        seed=recipe.search.seed,
         spared=[scoring.space.full],
         folder=races,
+    )
+
+
+def _shared_steps(scoring: Scoring, model: ElasticModel, recipe: Recipe) -> Evaluator:
+    """The evaluator that runs steps which paths share once, on images in random order."""
+    from paretopath.data.mixing import Mixed  # imports torchvision, which takes seconds
+
+    mixed = Mixed(scoring.data.validation, seed=recipe.search.seed)
+    return Evaluator(
+        model,
+        replace(scoring.data, validation=mixed).loader("validation"),
+        scoring.task,
+        device=scoring.device,
+        precision=scoring.precision,
+        space=scoring.space,
+        feature_bytes=recipe.accuracy.feature_mb * 2**20,
     )
 
 

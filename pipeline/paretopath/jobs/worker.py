@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from paretopath.elastic import ElasticModel
 from paretopath.errors import RunDirectoryError
+from paretopath.evaluation.source import AccuracySource
 from paretopath.jobs.first_paths import first_paths
 from paretopath.jobs.scoring import search_evaluator
 from paretopath.run import Parts, Run, assemble, load_model
-from paretopath.search import Evaluator, SearchSettings
+from paretopath.search import SearchSettings
 from paretopath.search.storage import open_storage
 from paretopath.search.workers import WorkerInfo, is_shared, work
 
@@ -29,7 +30,7 @@ def search_settings(run: Run, parts: Parts) -> SearchSettings:
     )
 
 
-def open_evaluator(run: Run, parts: Parts) -> tuple[Evaluator, ElasticModel | None]:
+def open_evaluator(run: Run, parts: Parts) -> tuple[AccuracySource, ElasticModel | None]:
     """What scores the paths of a run's search, and its model if that is not a predictor."""
     if parts.predictor is not None:
         return parts.predictor, None

@@ -8,6 +8,7 @@ from paretopath.recipe.recipe import Recipe, load_recipe
 from paretopath.recipe.sections import (
     Accuracy,
     Hardware,
+    Racing,
     RetrainSettings,
     Search,
     Space,
@@ -21,6 +22,7 @@ __all__ = [
     "Data",
     "Hardware",
     "Launch",
+    "Racing",
     "Recipe",
     "RecipeError",
     "RetrainSettings",

@@ -92,10 +92,8 @@ class Scoring:
             device=self.device,
             precision=self.precision,
         )
-        images = self.batch_norm_images
-        if images is None:
-            images = BATCH_NORM_IMAGES if shared or self.space.batch_norm_per_path else 0
-        if not images or not batch_norms(model):
+        images = self.statistics_images(model, shared=shared)
+        if not images:
             return evaluator
         return RecalibratingEvaluator(
             evaluator,
@@ -103,6 +101,15 @@ class Scoring:
             trained_on=None if shared else self.space.full,
             kept=kept,
         )
+
+    def statistics_images(self, model: ElasticModel, *, shared: bool = False) -> int:
+        """On how many images the batch-norm statistics of each path are measured before it is
+        scored; 0 where paths are scored with the model's own.
+        """
+        images = self.batch_norm_images
+        if images is None:
+            images = BATCH_NORM_IMAGES if shared or self.space.batch_norm_per_path else 0
+        return images if batch_norms(model) else 0
 
     def score(self, module: nn.Module, split: "SplitName") -> Score:
         """The score of a plain model on one split."""

@@ -12,11 +12,11 @@ alone.
 """
 
 from paretopath.search.record import Evaluated, evaluated, load_study
-from paretopath.search.study import Evaluator, SearchProgress, SearchSettings, search
+from paretopath.search.settings import SearchProgress, SearchSettings
+from paretopath.search.study import search
 
 __all__ = [
     "Evaluated",
-    "Evaluator",
     "SearchProgress",
     "SearchSettings",
     "evaluated",

@@ -27,6 +27,7 @@ from paretopath.errors import InvalidValueError
 from paretopath.evaluation.evaluator import Evaluation, Evaluator
 from paretopath.files import write_atomically
 from paretopath.paths import ExecutionPath
+from paretopath.recipe import Racing
 from paretopath.tasks.resampling import RESAMPLES, draw_resamples
 from paretopath.tasks.task import ResamplingScorer, Score, Stopped
 
@@ -36,33 +37,6 @@ FEWEST = 8
 """Images before anyone stops: a bootstrap over fewer says little about their spread."""
 
 Outcome = Score | Stopped | InvalidValueError
-
-
-@dataclass(frozen=True)
-class RacingSettings:
-    """When candidates are compared.
-
-    Attributes:
-        shares: of the images, rising, over 0 and below 1; rounded up to whole batches.
-        confidence: with which a path must be ahead to stop another, over 0.5 and below 1, for each
-            comparison.
-        seed: of the resamples.
-    """
-
-    shares: tuple[float, ...] = (0.125, 0.25, 0.5)
-    confidence: float = 0.99
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        rises = all(a < b for a, b in zip(self.shares, self.shares[1:], strict=False))
-        if not (rises and all(0 < share < 1 for share in self.shares)):
-            raise InvalidValueError(
-                f"shares must rise and lie between 0 and 1, but got {list(self.shares)}"
-            )
-        if not 0.5 < self.confidence < 1:
-            raise InvalidValueError(
-                f"confidence must be over 0.5 and below 1, but got {self.confidence}"
-            )
 
 
 @dataclass(frozen=True)
@@ -178,7 +152,8 @@ class Racer:
             task's scorers :meth:`~paretopath.tasks.task.ResamplingScorer.resampled`; without,
             nobody stops.
         cost_of: the costs (n,) of paths: what racing compares at.
-        settings: when candidates are compared.
+        racing: when candidates are compared; shares are rounded up to whole batches.
+        seed: of the resamples.
         spared: paths that never stop: the baseline.
         folder: where finished paths are kept for a search that is resumed.
     """
@@ -188,12 +163,14 @@ class Racer:
         evaluator: Evaluator,
         cost_of: Callable[[Sequence[ExecutionPath]], Floats],
         *,
-        settings: RacingSettings,
+        racing: Racing,
+        seed: int = 0,
         spared: Sequence[ExecutionPath] = (),
         folder: Path | None = None,
     ) -> None:
         self.evaluator = evaluator
-        self.settings = settings
+        self.racing = racing
+        self._seed = seed
         self._cost_of = cost_of
         self._spared = frozenset(spared)
         self._finishers = Finishers(folder)
@@ -211,13 +188,17 @@ class Racer:
                 self._finishers.add(path.id, Finisher(cost, outcome, laps))
         return outcomes
 
+    def begin(self, paths: Sequence[ExecutionPath]) -> Evaluation:
+        """An evaluation of these paths in which nobody is stopped."""
+        return self.evaluator.begin(paths)
+
     def _stops(self) -> list[tuple[int, float]]:
         """After which batch candidates are compared, and the share of all that it is."""
         if not isinstance(self.evaluator.task.scorer(), ResamplingScorer):
             return []
         batches = self.evaluator.batches
         total = len(batches) if isinstance(batches, Sized) else 0
-        stops = {math.ceil(share * total): None for share in self.settings.shares}
+        stops = {math.ceil(share * total): None for share in self.racing.shares}
         return [(stop, stop / total) for stop in stops if 0 < stop < total]
 
     def spares(self, path: ExecutionPath) -> bool:
@@ -227,7 +208,7 @@ class Racer:
     def draws(self, images: int) -> Floats:
         """(RESAMPLES, images) how often each resample holds each image; the same for all paths."""
         if images not in self._draws:
-            self._draws[images] = draw_resamples(images, seed=[self.settings.seed, images])
+            self._draws[images] = draw_resamples(images, seed=[self._seed, images])
         return self._draws[images]
 
 
@@ -308,7 +289,7 @@ class Race:
         for key, rival in self._rivals.items():
             if key != path.id and rival.cost <= cost and lap.images in rival.laps:
                 others[key] = rival.laps[lap.images]
-        needed = float(stdtrit(lap.images - 1, self._racer.settings.confidence))
+        needed = float(stdtrit(lap.images - 1, self._racer.racing.confidence))
         best: tuple[float, str] | None = None
         for key, other in others.items():
             lead, error = other.ahead_of(lap, share)

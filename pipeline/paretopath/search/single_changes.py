@@ -5,21 +5,20 @@ it loses is measured against the full path on the same images, so that the error
 counts, not that of two accuracies.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from paretopath.errors import InvalidValueError
-from paretopath.evaluation.evaluator import Evaluator
 from paretopath.evaluation.sensitivity import Effect, Sensitivity
+from paretopath.evaluation.source import AccuracySource
 from paretopath.paths import ExecutionPath, SearchSpace, Value
 from paretopath.tasks.resampling import draw_resamples
 from paretopath.tasks.task import ResamplingScorer, Score
 
 Floats = npt.NDArray[np.float64]
 Outcome = Score | Exception
-Scoring = Callable[[Sequence[ExecutionPath]], Iterable[Outcome]]
 ErrorOf = Callable[[int, Score], float]
 
 
@@ -40,7 +39,7 @@ def single_changes(space: SearchSpace) -> list[tuple[str, Value, ExecutionPath]]
 def measure_sensitivity(
     space: SearchSpace,
     cost_of: Callable[[Sequence[ExecutionPath]], Floats],
-    evaluator: Evaluator | Scoring,
+    evaluator: AccuracySource,
     *,
     metric: str,
     cost: str,
@@ -51,9 +50,8 @@ def measure_sensitivity(
     Args:
         space: the paths.
         cost_of: the costs (n,) of paths.
-        evaluator: scores paths on all images. Errors are those of paired differences where it is
-            an :class:`~paretopath.evaluation.evaluator.Evaluator` and the task's scorers can be
-            resampled.
+        evaluator: scores paths on all images. Errors are those of paired differences where its
+            scorers can be resampled.
         metric: the accuracy's name.
         cost: the cost's name.
         seed: of the resamples behind the errors.
@@ -85,17 +83,14 @@ def measure_sensitivity(
 
 
 def _scores(
-    evaluator: Evaluator | Scoring, paths: Sequence[ExecutionPath], seed: int
+    evaluator: AccuracySource, paths: Sequence[ExecutionPath], seed: int
 ) -> tuple[list[Outcome], ErrorOf]:
     """What paths come to, and the standard error of a path's difference to the first one."""
-    if not isinstance(evaluator, Evaluator):
-        outcomes: list[Outcome] = list(evaluator(paths))
-        return outcomes, _unpaired(outcomes[0])
     evaluation = evaluator.begin(paths)
     evaluation.advance(range(len(paths)))
     scores: list[Outcome] = [evaluation.score(index) for index in range(len(paths))]
     scorers, first = evaluation.scorers, scores[0]
-    reference = scorers[0]
+    reference = scorers[0] if scorers else None
     if not (isinstance(reference, ResamplingScorer) and isinstance(first, Score)):
         return scores, _unpaired(first)
     drawn = draw_resamples(first.samples, seed=seed)

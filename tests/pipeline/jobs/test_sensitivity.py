@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from paretopath.elastic import Choice, ElasticSpace, State, Unit
 from paretopath.evaluation.evaluator import Evaluator
+from paretopath.evaluation.predictor import AccuracyPredictor, PredictorEvaluator
 from paretopath.evaluation.sensitivity import Effect, Sensitivity
 from paretopath.paths import Condition, Decision, ExecutionPath, Value
 from paretopath.search.single_changes import greedy_ladder, measure_sensitivity
 from paretopath.tasks.classification.task import Classification
-from paretopath.tasks.task import Score
 
 IMAGES, CLASSES = 200, 4
 # by decision and value: the share of images that it spoils, and its cost
@@ -124,10 +124,19 @@ def test_a_ladder_falls_from_change_to_change(found: Sensitivity) -> None:
 
 
 def test_predicted_accuracies_do_as_well() -> None:
-    def predict(paths: Sequence[ExecutionPath]) -> list[Score]:
-        return [Score(float(path.get("wide.ratio", 0.0)), 0.0, 0) for path in paths]
+    class Known:
+        """Encodes a path by the one decision that its predictor goes by."""
 
-    found = measure_sensitivity(SPACE, cost_of, predict, metric="top-1", cost="macs")
+        def encode(self, paths: Sequence[ExecutionPath]) -> np.ndarray:
+            return np.array([[path.get("wide.ratio", 0.0)] for path in paths], dtype=np.float32)
+
+        def encode_for_predictor(self, matrix: np.ndarray) -> np.ndarray:
+            return matrix
+
+    weight, bias = np.ones((1, 1), dtype=np.float32), np.zeros(1, dtype=np.float32)
+    predictor = AccuracyPredictor([(weight, bias)], base=0.0)
+    predicted = PredictorEvaluator(Known(), predictor)
+    found = measure_sensitivity(SPACE, cost_of, predicted, metric="top-1", cost="macs")
     assert effect(found, "wide.ratio", 0.5).lost == 0.5
     assert effect(found, "wide.ratio", 0.5).lost_error == 0.0
 

@@ -6,19 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from paretopath.elastic import Choice, ElasticModel, ElasticSpace, State, Unit
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.evaluator import Evaluator
 from paretopath.paths import Decision, ExecutionPath
+from paretopath.recipe import Racing
 from paretopath.search.racing import (
     Finisher,
     Finishers,
     Lap,
     Outcome,
     Racer,
-    RacingSettings,
     estimated,
 )
 from paretopath.tasks.classification.task import Classification
@@ -91,7 +92,7 @@ def racer(
     *,
     costs: Sequence[float] | None = None,
     folder: Path | None = None,
-    settings: RacingSettings | None = None,
+    racing: Racing | None = None,
 ) -> Racer:
     """A racer for which a path costs 1 unless ``costs`` says what each level does."""
     model, batches, task = setting(kind)
@@ -102,7 +103,7 @@ def racer(
     return Racer(
         Evaluator(model, batches, task),
         cost_of,
-        settings=settings or RacingSettings(),
+        racing=racing or Racing(),
         spared=[model.space.full],
         folder=folder,
     )
@@ -217,7 +218,7 @@ def test_few_candidates_stop_wrongly() -> None:
         raced = Racer(
             Evaluator(model, images(seed), task),
             lambda paths: np.ones(len(paths)),
-            settings=RacingSettings(),
+            racing=Racing(),
         )
         _, high = run(raced, [6, 7])
         total += 1
@@ -251,10 +252,10 @@ def test_finishers_come_back_from_disk_without_the_beaten_ones(tmp_path: Path) -
 
 @pytest.mark.parametrize("shares", [(0.5, 0.25), (0.0, 0.5), (0.5, 1.0)])
 def test_shares_must_rise_within_the_images(shares: tuple[float, ...]) -> None:
-    with pytest.raises(InvalidValueError, match="shares must rise"):
-        RacingSettings(shares=shares)
+    with pytest.raises(ValidationError, match="shares must rise"):
+        Racing(shares=shares)
 
 
 def test_confidence_must_be_more_than_chance() -> None:
-    with pytest.raises(InvalidValueError, match=r"confidence must be over 0\.5"):
-        RacingSettings(confidence=0.4)
+    with pytest.raises(ValidationError, match=r"greater than 0\.5"):
+        Racing(confidence=0.4)

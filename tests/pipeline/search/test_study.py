@@ -21,7 +21,6 @@ from paretopath.errors import InvalidValueError, RunDirectoryError
 from paretopath.paths import ExecutionPath, SearchSpace
 from paretopath.search import (
     Evaluated,
-    Evaluator,
     SearchProgress,
     SearchSettings,
     evaluated,
@@ -49,7 +48,7 @@ def run(
     settings: SearchSettings,
     *,
     space: SearchSpace = SPACE,
-    evaluator: Evaluator | None = None,
+    evaluator: FormulaEvaluator | None = None,
 ) -> list[Evaluated]:
     """Searches and returns the trials."""
     study = search(

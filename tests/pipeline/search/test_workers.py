@@ -24,8 +24,8 @@ from paretopath.search.claims import PROPOSING, Claims
 from paretopath.search.databases import open_database
 from paretopath.search.proposer import History, ModelProposer
 from paretopath.search.storage import open_storage
-from paretopath.search.workers import WorkerInfo, watch
-from tests.pipeline.analytic import FormulaPricer, tiny_space
+from paretopath.search.workers import WorkerInfo, watch, work
+from tests.pipeline.analytic import FormulaPricer, Stopping, tiny_space
 from tests.pipeline.search.shared_search import SPACE, Broken, Raising, SharedSearch, finish
 
 STORAGES = ["journal", "sqlite"]
@@ -86,6 +86,19 @@ def test_workers_end_when_the_space_has_no_more_paths(tmp_path: Path) -> None:
     finish(*(search.start(name, 0.0) for name in ("a", "b")))
     trials = search.trials()
     assert len({trial.path for trial in trials if trial.score}) == len(trials) == space.size
+
+
+def test_a_shared_search_counts_what_racing_stopped(tmp_path: Path) -> None:
+    settings = SearchSettings(trials=20, sampler="random")
+    search = SharedSearch(tmp_path, settings)
+    heard: list[SearchProgress] = []
+    worker = WorkerInfo.here("a")
+    work(SPACE, FormulaPricer(SPACE), Stopping(SPACE), settings, search.storage, worker)
+    watch(search.record, 20, on_progress=heard.append, is_alive=lambda: False)
+    stopped = [trial for trial in search.trials() if trial.state == TrialState.PRUNED]
+    assert heard[-1].finished == 20
+    assert heard[-1].stopped == len(stopped) > 3
+    assert not heard[-1].failed
 
 
 def test_a_shared_search_goes_on_with_more_trials_and_is_watched(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from paretopath.calibration.moments import draw
 from paretopath.elastic import Choice, ElasticSpace, State, Unit
 from paretopath.evaluation.evaluator import Evaluator
 from paretopath.paths import Decision
-from paretopath.recipe import TrainSettings
-from paretopath.search.racing import Racer, RacingSettings
+from paretopath.recipe import Racing, TrainSettings
+from paretopath.search.racing import Racer
 from paretopath.tasks.task import Score
 from paretopath.training.retrain import SharedTraining
 from paretopath.training.trainer import fit
@@ -135,7 +135,7 @@ def test_padded_images_and_lists_of_objects_are_scored_and_raced() -> None:
     racer = Racer(
         evaluator,
         lambda paths: np.array([sum(map(float, path.values())) for path in paths]),
-        settings=RacingSettings(shares=(0.5,)),
+        racing=Racing(shares=(0.5,)),
     )
     outcomes = racer([space.full, space.smallest])
     assert isinstance(outcomes[0], Score) and outcomes[0].samples == 16
