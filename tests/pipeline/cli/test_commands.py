@@ -1,7 +1,6 @@
 """The command line, run as a user runs it."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -11,38 +10,41 @@ from pathlib import Path
 
 import pytest
 
+from paretopath.cli.app import main
 from paretopath.front import Front
 from paretopath.run import Run, build_space
+from tests.pipeline.cli.command import run_here
+from tests.pipeline.processes import PROCESSES
 
 
-def run_cli(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A finished process of the command."""
-    return subprocess.run(
-        command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=110, env=environment()
-    )
+def run_main(*arguments: str | Path) -> None:
+    """What a process of the command does."""
+    sys.argv = ["paretopath", *map(str, arguments)]
+    main()
 
 
-def command(*arguments: str | Path) -> list[str]:
-    code = "from paretopath.cli.app import main; main()"
-    return [sys.executable, "-c", code, *map(str, arguments)]
-
-
-def environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "WANDB_MODE": "disabled",
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-
-
-def test_help_shows_every_command_and_an_example() -> None:
-    out = run_cli("--help").stdout
+def test_help_shows_every_command_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_here("--help") == 0
+    shown = capsys.readouterr().out
     for name in ("profile", "search", "front", "retrain", "evaluate"):
-        assert name in out
-    assert (
-        "Example: paretopath search recipes/digits_vit.yaml" in run_cli("search", "--help").stdout
+        assert name in shown
+    assert run_here("search", "--help") == 0
+    assert "Example: paretopath search recipes/digits_vit.yaml" in capsys.readouterr().out
+
+
+def test_a_process_that_can_not_do_its_work_ends_with_status_2_and_one_sentence(
+    tmp_path: Path,
+) -> None:
+    code = "from paretopath.cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "search", "no_such.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
+    assert done.returncode == 2 and not done.stdout
+    assert "no_such.yaml" in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -56,30 +58,42 @@ def test_help_shows_every_command_and_an_example() -> None:
     ],
 )
 def test_a_users_mistake_is_one_sentence_and_status_2(
-    arguments: list[str], sentence: str, tiny_recipe: Path, tmp_path: Path
+    arguments: list[str],
+    sentence: str,
+    tiny_recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = run_cli(*[a.format(recipe=tiny_recipe) for a in arguments], cwd=tmp_path)
-    assert done.returncode == 2
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
-    assert not done.stdout
+    monkeypatch.chdir(tmp_path)
+    assert run_here(*[a.format(recipe=tiny_recipe) for a in arguments]) == 2
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    assert "Traceback" not in printed.err and len(printed.err.strip().splitlines()) == 1
+    assert not printed.out
 
 
 def test_a_wrong_key_names_file_line_field_and_the_nearest_legal_one(
-    tiny_recipe: Path, tmp_path: Path
+    tiny_recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     lines = tiny_recipe.read_text().replace("trials: 24", "trails: 24")
     tiny_recipe.write_text(lines)
     number = next(i for i, line in enumerate(lines.splitlines(), 1) if "trails" in line)
-    done = run_cli("search", tiny_recipe, cwd=tmp_path)
-    assert done.returncode == 2
-    assert f"tiny.yaml:{number}" in done.stderr
-    assert "trails" in done.stderr and "'trials'" in done.stderr
+    assert run_here("search", tiny_recipe) == 2
+    said = capsys.readouterr().err
+    assert f"tiny.yaml:{number}" in said
+    assert "trails" in said and "'trials'" in said
 
 
-def test_front_as_json_is_one_object_on_standard_output(searched: Path) -> None:
-    done = run_cli("front", searched, "--select", "count=2", "--json")
-    content = json.loads(done.stdout)
+def test_front_as_json_is_one_object_on_standard_output(
+    searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_here("front", searched, "--select", "count=2", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
     assert len(content["points"]) == 2
     assert content["points"][0]["energy_mj"] <= content["points"][1]["energy_mj"]
     assert {"id", "path", "accuracy", "accuracy_error", "samples", "retrained_accuracy"} <= set(
@@ -87,21 +101,21 @@ def test_front_as_json_is_one_object_on_standard_output(searched: Path) -> None:
     )
 
 
-def test_a_wrong_selection_names_the_legal_ones(searched: Path) -> None:
-    done = run_cli("front", searched, "--select", "kne")
-    assert done.returncode == 2 and "knee" in done.stderr
+def test_a_wrong_selection_names_the_legal_ones(
+    searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_here("front", searched, "--select", "kne") == 2
+    assert "knee" in capsys.readouterr().err
 
 
 def test_front_writes_a_table_and_a_report(searched: Path, tmp_path: Path) -> None:
     table, page = tmp_path / "front.csv", tmp_path / "front.html"
-    done = run_cli("front", searched, "--csv", table, "--html", page)
-    assert done.returncode == 0, done.stderr
+    assert run_here("front", searched, "--csv", table, "--html", page) == 0
     front = Front.load(searched / "front.json")
     assert len(table.read_text().splitlines()) == 1 + len(front.points)
     assert front.points[0].id in page.read_text()
 
 
-@pytest.mark.timeout(300)
 def test_a_search_killed_three_times_ends_with_every_trial_once(
     tiny_recipe: Path, searched: Path, tmp_path: Path
 ) -> None:
@@ -113,20 +127,19 @@ def test_a_search_killed_three_times_ends_with_every_trial_once(
     rng = random.Random(0)
     kills = 0
     while kills < 3:
-        process = subprocess.Popen(
-            command(*arguments), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        process = PROCESSES.Process(target=run_main, args=arguments)
+        process.start()
         journal = directory / "study.journal"
         size = journal.stat().st_size if journal.exists() else 0
-        while process.poll() is None and not (journal.exists() and journal.stat().st_size > size):
+        while process.is_alive() and not (journal.exists() and journal.stat().st_size > size):
             time.sleep(0.005)
         time.sleep(rng.random() * 0.3)
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-        if process.returncode == 0:
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+        if process.exitcode == 0:
             break  # it was quicker than three kills
-    done = run_cli(*arguments, "--json")
-    assert done.returncode == 0, done.stderr
+    assert run_here(*arguments, "--json") == 0
     run = Run.open(directory)
     trials = run.trials(build_space(run.recipe))
     assert len(trials) == 60 and len({t.path for t in trials}) == 60

@@ -16,20 +16,8 @@ from pathlib import Path
 import pytest
 
 from paretopath.cli import faults
-from paretopath.cli.app import app
 from paretopath.front import Front
-
-
-def run_here(*arguments: str | Path) -> int:
-    """The command in this process, to its exit status."""
-    return faults.run(lambda: app([str(a) for a in arguments], standalone_mode=False))
-
-
-@pytest.fixture(autouse=True)
-def _no_run_yet() -> Iterator[None]:
-    token = faults.LOG_FOLDER.set(None)
-    yield
-    faults.LOG_FOLDER.reset(token)
+from tests.pipeline.cli.command import run_here
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Workers of a shared search as real processes: what they evaluate goes to a log."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -20,13 +19,10 @@ from paretopath.search.trials import Evaluated, evaluated, load_study
 from paretopath.search.workers import WorkerInfo, bury, open_shared, work
 from paretopath.tasks.task import Score
 from tests.pipeline.analytic import FormulaEvaluator, FormulaPricer, accuracy, analytic_space
+from tests.pipeline.processes import PROCESSES
 
 SPACE = analytic_space()
 LEASE_SECONDS = 6.0  # long enough for a busy machine
-
-# forked from a server that has imported everything, which takes seconds
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])
 
 
 class Logged(FormulaEvaluator):

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from paretopath.errors import RunDirectoryError
 from paretopath.search.storage import JOURNAL, Journal, exclusive, open_storage
+from tests.pipeline.processes import PROCESSES
 
 
 def numbers(journal: Journal, start: int = 0) -> list[int]:
@@ -82,22 +81,22 @@ def test_a_broken_line_is_an_error_that_names_it(tmp_path: Path) -> None:
         numbers(Journal(tmp_path / JOURNAL))
 
 
-WRITER = """
-import sys
-from paretopath.search.storage import Journal
-journal = Journal(sys.argv[1])
-for block in range(20):
-    with journal.batch():
-        for i in range(10):
-            journal.append_logs([{"n": int(sys.argv[2]) + block}])
-"""
+def write_batches(file: Path, first: int) -> None:
+    journal = Journal(file)
+    for block in range(20):
+        with journal.batch():
+            for _ in range(10):
+                journal.append_logs([{"n": first + block}])
 
 
 def test_batches_of_several_processes_do_not_mix(tmp_path: Path) -> None:
     file = tmp_path / JOURNAL
-    command = [sys.executable, "-c", WRITER, str(file)]
-    writers = [subprocess.Popen([*command, str(first)]) for first in (0, 100, 200)]
-    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    writers = [PROCESSES.Process(target=write_batches, args=(file, n)) for n in (0, 100, 200)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
     found = numbers(Journal(file))
     blocks = [found[i : i + 10] for i in range(0, len(found), 10)]
     assert all(len(set(block)) == 1 for block in blocks)
@@ -125,21 +124,18 @@ def test_optuna_reads_and_continues_the_journal(tmp_path: Path) -> None:
     assert len(study.trials) == 3
 
 
-HOLDER = """
-import sys, time
-from paretopath.search.storage import exclusive
-with exclusive(sys.argv[1]):
-    print("held", flush=True)
-    time.sleep(60)
-"""
+def hold(folder: Path) -> None:
+    with exclusive(folder):
+        (folder / "held").touch()
+        time.sleep(60)
 
 
 def test_a_run_directory_is_held_until_its_process_dies(tmp_path: Path) -> None:
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
+    holder = PROCESSES.Process(target=hold, args=(tmp_path,))
+    holder.start()
     try:
-        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        while not (tmp_path / "held").exists() and holder.is_alive():
+            time.sleep(0.005)
         with (
             pytest.raises(RunDirectoryError, match=f"only one search .* process {holder.pid} on"),
             exclusive(tmp_path),
@@ -147,7 +143,7 @@ def test_a_run_directory_is_held_until_its_process_dies(tmp_path: Path) -> None:
             pass
     finally:
         holder.kill()
-        holder.wait()
+        holder.join()
     deadline = time.monotonic() + 10
     while True:
         try:

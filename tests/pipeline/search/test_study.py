@@ -1,7 +1,6 @@
 """The search: what it records, what it never runs twice, and how it survives."""
 
 import math
-import multiprocessing
 import os
 import random
 import time
@@ -38,6 +37,7 @@ from tests.pipeline.analytic import (
     analytic_space,
     tiny_space,
 )
+from tests.pipeline.processes import PROCESSES
 
 SPACE = analytic_space()
 Trials = list[tuple[int, ExecutionPath, float | None, float]]
@@ -167,11 +167,6 @@ def test_an_interrupted_search_keeps_what_was_measured_and_goes_on(
     second = FormulaEvaluator(SPACE)
     assert essence(run(tmp_path, settings, evaluator=second)) == reference
     assert not set(second.paths) & {t.path for t in kept}
-
-
-# searches to kill: forked from a server that has imported everything, which takes seconds
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])
 
 
 class Slow(FormulaEvaluator):
