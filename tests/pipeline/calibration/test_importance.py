@@ -1,8 +1,12 @@
 """Importance of channels against what removing them does."""
 
+import warnings
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
+import torch_pruning as tp
 from torch import Tensor, nn
 
 import search_spaces
@@ -116,6 +120,30 @@ def test_taylor_scores_are_the_products_of_weights_and_gradients() -> None:
     before = block.mlp.fc1.weight.detach().clone()
     sort_by_taylor(model, batches(space), loss)
     torch.testing.assert_close(block.mlp.fc1.weight.detach(), before[expected.argsort().flip(0)])
+
+
+@pytest.mark.parametrize(("family", "layer"), [(vit, "mlp.fc1"), (segformer, "layer.mlp.fc1")])
+def test_the_order_is_torch_prunings(family: Callable[[], ElasticSpace], layer: str) -> None:
+    space = family()
+    model = built(space)
+    sort_by_magnitude(model)
+    state = torch.zeros(1, *space.input_shape)
+    checked = 0
+    for step in model.steps(space.full):
+        plain = step.extract().eval()
+        maker = dict(plain.named_modules()).get(layer)
+        if maker is not None:
+            with warnings.catch_warnings():  # of parameters outside the layers that it knows
+                warnings.simplefilter("ignore")
+                graph = tp.DependencyGraph().build_dependency(plain, example_inputs=state)
+            prune = tp.prune_linear_out_channels
+            group = graph.get_pruning_group(maker, prune, list(range(maker.out_features)))
+            scores = tp.importance.GroupMagnitudeImportance(normalizer=None)(group)
+            assert (scores.diff() <= 1e-5).all(), step.unit.name
+            checked += 1
+        with torch.no_grad():
+            state = plain(state)
+    assert checked >= 2
 
 
 def test_channels_matter_by_what_goes_with_them_alone() -> None:
