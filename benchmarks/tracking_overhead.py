@@ -4,19 +4,24 @@
 
 The job computes (one core) and reports a trial after each share of its work, then its front.
 Printed are the seconds that it spent inside tracking, and how much longer it took than without
-tracking, which also shows what the other process takes from its cores.
+tracking, which also shows what the other process takes from its cores. The peer of each is the
+same calls of wandb made by the job itself, in a process that ends with it.
 """
 
 import argparse
 import http.server
+import json
+import math
 import os
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from environment import save
@@ -25,9 +30,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from paretopath.recipe import Tracking as TrackingSettings
 from paretopath.showing.report import ReportRun
-from paretopath.showing.tracking import Objective, open_tracking
+from paretopath.showing.tracking import Objective, RunKind, WandbTracker, open_tracking
+from paretopath.showing.tracking.messages import Message, Opening, Start
+from paretopath.showing.tracking.session import Session
 from tests.pipeline.search.example_search import example_run
 
+MOST_S = 300.0  # that a job calling wandb itself is waited for
 SERVERS = ("disabled", "offline", "refused", "hanging", "500")
 
 
@@ -35,7 +43,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--direct", type=int, metavar="WORK", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.direct:
+        print(json.dumps(job(example_run(trials=arguments.trials), arguments.direct, direct=True)))
+        return
     run = example_run(trials=arguments.trials)
     work = calibrate(arguments.seconds / len(run.trials))
     rows = []
@@ -44,13 +56,38 @@ def main() -> None:
             os.environ |= {"WANDB_BASE_URL": address, "WANDB_API_KEY": "0" * 40}
             os.environ["WANDB_MODE"] = server if server in ("disabled", "offline") else "online"
             total, inside = job(run, work)
-        rows.append({"server": server, "job_s": total, "inside_tracking_s": inside})
+            row = {"server": server, "job_s": total, "inside_tracking_s": inside}
+            if server != "disabled":
+                row |= direct(arguments.trials, work)
+        rows.append(row)
         print(
             f"{server:9} job {total:6.1f} s ({total / rows[0]['job_s'] - 1:+.1%}), "
             f"inside tracking {inside:.2f} s ({inside / total:.1%})",
+            *[f"{name} {value:.2f}" for name, value in row.items() if name.startswith("direct")],
             flush=True,
         )
     save("tracking_overhead", {"seconds": arguments.seconds, "rows": rows})
+
+
+def direct(trials: int, work: int) -> dict[str, float]:
+    """The same job calling wandb itself: seconds inside it, and from the start to the exit,
+    which is infinite where it had not ended after MOST_S.
+    """
+    command = [sys.executable, __file__, "--trials", str(trials), "--direct", str(work)]
+    begin = time.perf_counter()
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, check=True, timeout=MOST_S
+        )
+    except subprocess.TimeoutExpired:
+        return {"direct_process_s": math.inf}
+    process_s = time.perf_counter() - begin
+    total, inside = json.loads(done.stdout.splitlines()[-1])
+    return {
+        "direct_job_s": total,
+        "direct_inside_tracking_s": inside,
+        "direct_process_s": process_s,
+    }
 
 
 def calibrate(seconds: float) -> int:
@@ -66,13 +103,43 @@ def compute(units: int) -> None:
         matrix = matrix @ matrix
 
 
-def job(run: ReportRun, work: int) -> tuple[float, float]:
+class InThisProcess:
+    """Takes the place of the other process: what it is sent is done at once."""
+
+    def __init__(self, folder: str) -> None:
+        opening = Opening(
+            run_dir=Path(folder),
+            mode="auto",
+            project="paretopath",
+            entity=None,
+            group="direct",
+            tags=(),
+        )
+        self.session = Session(opening, lambda kind, text: print(text, file=sys.stderr))
+
+    def send(self, message: Message) -> None:
+        """Does what the message asks, with wandb, now."""
+        self.session.handle(message)
+
+    def start(
+        self, kind: RunKind, name: str, *, config: Mapping[str, Any], objective: Objective
+    ) -> WandbTracker:
+        """A run of this process."""
+        self.send(Start(name, kind, config, objective))
+        return WandbTracker(self, name)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Ends the runs."""
+        self.session.close(failed=False)
+
+
+def job(run: ReportRun, work: int, *, direct: bool = False) -> tuple[float, float]:
     """Seconds of a whole job, and of those inside calls of the tracker."""
     inside = 0.0
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         mark = time.perf_counter()
-        tracking = open_tracking(folder, TrackingSettings())
+        tracking = InThisProcess(folder) if direct else open_tracking(folder, TrackingSettings())
         objective = Objective("energy_mj", run.front.cost_of(run.front.full))
         tracker = tracking.start("search", "search", config={}, objective=objective)
         inside += time.perf_counter() - mark
