@@ -207,16 +207,24 @@ def load_front(run_dir: str | os.PathLike[str]) -> Front:
     return Front.load(place / FILE if place.is_dir() else place)
 
 
-def to_record(point: Point) -> dict[str, Any]:
-    """A point as a record of front.json: its fields, and what readers should not have to derive."""
+def to_record(point: Point, mode: str | None = None) -> dict[str, Any]:
+    """A point as a record of front.json: its fields, and what readers should not have to derive.
+
+    Args:
+        point: of a front.
+        mode: the retraining whose accuracy is ``retrained_accuracy``; the point's best if None.
+    """
     fields: dict[str, Any] = TypeAdapter(Point).dump_python(point, mode="json")
     retrained = fields.pop("retrained")
     record: dict[str, Any] = {"id": point.id}
     for name, value in fields.items():  # the costs stand side by side with the rest, all of them
         is_costs = name == "costs"
         record |= {c: point.cost(c) for c in COST_NAMES} if is_costs else {name: value}
-    record["retrained_accuracy"] = point.retrained_accuracy
-    record["retrained_error"] = point.retrained_error
+    mode = mode or point.best_mode
+    made = None if mode is None else point.retrained.get(mode)
+    record["retrained_mode"] = mode if made else None
+    record["retrained_accuracy"] = made.accuracy if made else None
+    record["retrained_error"] = made.error if made else None
     return record | {"retrained": retrained}
 
 

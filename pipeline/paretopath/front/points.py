@@ -172,9 +172,14 @@ class Point:
         return self.path.id
 
     @property
+    def best_mode(self) -> str | None:
+        """The mode of retraining with the best validation accuracy; None if there was none."""
+        return max(self.retrained, key=lambda mode: self.retrained[mode].accuracy, default=None)
+
+    @property
     def best_retrained(self) -> Retrained | None:
-        """The retraining with the best validation accuracy; None if there was none."""
-        return max(self.retrained.values(), key=lambda r: r.accuracy, default=None)
+        """What :attr:`best_mode` made of the path."""
+        return None if self.best_mode is None else self.retrained[self.best_mode]
 
     @property
     def retrained_accuracy(self) -> float | None:

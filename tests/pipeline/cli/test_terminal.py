@@ -22,7 +22,7 @@ from paretopath.evaluation.sensitivity import Effect, Sensitivity
 from paretopath.front.points import Retrained
 from paretopath.jobs import Rescored
 from paretopath.paths import ExecutionPath
-from paretopath.quantities import counted, quantity
+from paretopath.quantities import counted, percent, quantity
 from paretopath.run import Run
 
 
@@ -59,23 +59,21 @@ def shown_at(width: int, table: Table) -> str:
     return written.getvalue()
 
 
-@pytest.mark.parametrize("retrained", [False, True])
-def test_nothing_of_a_front_is_cut_at_80_columns(searched: Path, retrained: bool) -> None:
+@pytest.mark.parametrize("modes", [(), ("shared",), ("separate", "shared")])
+def test_nothing_of_a_front_is_cut_at_80_columns(searched: Path, modes: tuple[str, ...]) -> None:
     front = Run.open(searched, device="cpu").front()
     points = list(front.points)
-    if retrained:
-        points = [
-            replace(p, retrained={"shared": Retrained(0.9876, 0.0123, 0.9765, 0.0123)})
-            for p in points
-        ]
+    made = [Retrained(0.9876, 0.0123, 0.9765, 0.0123), Retrained(0.9432, 0.0111, 0.95, 0.01)]
+    points = [replace(p, retrained=dict(zip(modes, made, strict=False))) for p in points]
     text = shown_at(80, front_table(front, points, width=80))
     assert "…" not in text and all(len(line) <= 80 for line in text.splitlines())
     for point in points:
         (line,) = (line for line in text.splitlines() if point.id in line)
         assert quantity(point.energy_mj, "mJ") in line
-        assert ("98.8 ± 1.2 %" in line) == retrained
+        for column, one in enumerate(made):
+            assert (percent(one.accuracy, one.error) in line) == (column < len(modes))
     everything = shown_at(200, front_table(front, points, width=200))
-    for title in ("MACs", "parameters", "latency", "saved"):
+    for title in ("MACs", "parameters", "latency", "saved", *modes):
         assert title in everything
         assert title in text  # named below the table where it is not in it
 

@@ -68,9 +68,9 @@ def retrain(
         jobs.save_report(opened)
     points = [front[result.path.id] for result in results]
     if as_json:
-        print_json({"mode": chosen, **front_json(front, points)})
+        print_json({"mode": chosen, **front_json(front, points, chosen)})
         return
-    out.print(front_table(front, points, width=out.width))
+    out.print(front_table(front, points, mode=chosen, width=out.width))
     out.print(f"\nReport: {opened.report_file}")
 
 

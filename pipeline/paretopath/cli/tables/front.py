@@ -21,11 +21,21 @@ def excerpt(front: Front) -> Sequence[Point]:
     return select(front, f"count={ROWS}") if len(front.points) > ROWS else front.points
 
 
-def front_table(front: Front, points: Sequence[Point], *, width: int = ANY_WIDTH) -> Table:
-    """The points of a front, cheapest first, beside what the full path costs."""
+def front_table(
+    front: Front, points: Sequence[Point], *, mode: str | None = None, width: int = ANY_WIDTH
+) -> Table:
+    """The points of a front, cheapest first, beside what the full path costs.
+
+    Args:
+        front: that has the points.
+        points: those to show.
+        mode: the retraining whose accuracies are shown; each that there was if None.
+        width: of the screen.
+    """
     rows = [*points] if front.full in points else [*points, front.full]
     names = [f"{p.id}\n(full)" if p.id == front.full.id else p.id for p in rows]
     columns = [Column("path", names, style="cyan", is_text=True), *_accuracies(front, rows)]
+    columns += _retrained(rows, mode)
     for cost in COSTS:
         if cost.name == front.cost:
             columns.append(Column(cost.title, [cost.text(p.cost(cost.name)) for p in rows]))
@@ -40,7 +50,7 @@ _RANKS = {"params": 5, "macs": 4, "latency_ms": 2, "energy_mj": 2}  # what stays
 
 
 def _accuracies(front: Front, rows: Sequence[Point]) -> list[Column]:
-    """Before retraining and after it."""
+    """Before retraining."""
     if front.full.samples == 0:
         columns = [Column(f"{front.metric}\n(predicted)", [percent(p.accuracy) for p in rows])]
     else:
@@ -50,23 +60,38 @@ def _accuracies(front: Front, rows: Sequence[Point]) -> list[Column]:
             Column(f"{front.metric}\n(val.)", validation),
             Column(f"{front.metric}\n(test)", test, rank=3),
         ]
-    if any(p.retrained for p in rows):
-        best = [p.best_retrained for p in rows]
-        validation = [percent(b.accuracy, b.error) if b else UNKNOWN for b in best]
-        test = [percent(b.test_accuracy, b.test_error) if b else UNKNOWN for b in best]
-        columns.append(Column("retrained\n(val.)", validation))
-        columns.append(Column("retrained\n(test)", test))
     return columns
 
 
-def front_json(front: Front, points: Sequence[Point]) -> dict[str, Any]:
-    """A front, or a selection of it, for machines."""
+def _retrained(rows: Sequence[Point], mode: str | None) -> list[Column]:
+    """After retraining, mode by mode."""
+    found = sorted({name for point in rows for name in point.retrained})
+    modes = found if mode is None else [mode]
+    columns = []
+    for name in modes:
+        made = [point.retrained.get(name) for point in rows]
+        validation = [percent(m.accuracy, m.error) if m else UNKNOWN for m in made]
+        test = [percent(m.test_accuracy, m.test_error) if m else UNKNOWN for m in made]
+        columns.append(Column(f"retrained\n{name}\n(val.)", validation))
+        rank = 0 if len(modes) == 1 else 2
+        columns.append(Column(f"retrained\n{name}\n(test)", test, rank=rank))
+    return columns
+
+
+def front_json(front: Front, points: Sequence[Point], mode: str | None = None) -> dict[str, Any]:
+    """A front, or a selection of it, for machines.
+
+    Args:
+        front: that has the points.
+        points: those to show.
+        mode: the retraining whose accuracies are shown; each point's best if None.
+    """
     return {
         "hardware": front.hardware,
         "metric": front.metric,
         "hypervolume": front.hypervolume,
-        "full": to_record(front.full),
-        "points": [to_record(point) for point in points],
+        "full": to_record(front.full, mode),
+        "points": [to_record(point, mode) for point in points],
     }
 
 
