@@ -7,6 +7,7 @@ Lightning is imported by the functions that need it: it takes seconds, and most 
 from paretopath.jobs.browsing import track_outcome, track_sensitivity
 from paretopath.jobs.evaluation import Rescored, evaluate_run, load_separate, measure_run, rescore
 from paretopath.jobs.first_paths import sensitivity_run
+from paretopath.jobs.planning import SearchPlan, WeightsPlan, plan_search
 from paretopath.jobs.retraining.cluster import launch_retraining
 from paretopath.jobs.retraining.job import collect, retrain, retrain_tracked
 from paretopath.jobs.retraining.plan import PathResult, RetrainJob, plan_retraining
@@ -21,6 +22,8 @@ __all__ = [
     "Rescored",
     "RetrainJob",
     "RetrainStatus",
+    "SearchPlan",
+    "WeightsPlan",
     "collect",
     "collect_finished",
     "evaluate_run",
@@ -29,6 +32,7 @@ __all__ = [
     "make_front",
     "measure_run",
     "plan_retraining",
+    "plan_search",
     "prepare_weights",
     "rescore",
     "retrain",

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from paretopath.errors import CheckpointError
@@ -42,19 +41,28 @@ def take_weights(run: Run, fingerprint: str) -> Path | None:
     Returns:
         The file that was copied.
     """
-    for file in _beside(run):
+    file = find_weights(run, fingerprint)
+    if file is not None:
+        write_atomically(run.weights_file, file.read_bytes())
+    return file
+
+
+def find_weights(run: Run, fingerprint: str, *, own: bool = False) -> Path | None:
+    """The file of base weights beside a run that are made from the same, whole; None without one.
+
+    Args:
+        run: that would take them.
+        fingerprint: :func:`made_from` of it.
+        own: counts the run's own file too.
+    """
+    here = run.weights_file.absolute()
+    for file in sorted(here.parent.parent.glob(f"*/{here.name}")):
+        if file == here and not own:
+            continue
         try:
             if read_metadata(file).get(MADE_FROM) == fingerprint:
                 read_state(file)  # whole
-                write_atomically(run.weights_file, file.read_bytes())
                 return file
         except CheckpointError:  # as if it were not there
             continue
     return None
-
-
-def _beside(run: Run) -> Iterator[Path]:
-    own = run.weights_file.absolute()
-    for file in sorted(own.parent.parent.glob(f"*/{own.name}")):
-        if file != own:
-            yield file

@@ -12,7 +12,7 @@ from paretopath.launch import require_slurm
 from paretopath.recipe import Recipe
 from paretopath.run import Parts, Run, assemble, move_aside
 from paretopath.search.candidates import Problem
-from paretopath.search.databases import open_database
+from paretopath.search.databases import is_absent_file, open_database
 from paretopath.search.storage import exclusive, has_study
 
 
@@ -58,12 +58,13 @@ def started(
         yield Run.start(directory, recipe, device=run.device), parts
 
 
-def resolve(run: Run, *, fresh: bool = False) -> Parts:
+def resolve(run: Run, *, fresh: bool = False, makes_files: bool = True) -> Parts:
     """Builds what a run's recipe describes, and tries all else that its search will need.
 
     Args:
         run: its directory need not exist, and is not written.
         fresh: takes nothing of what the directory holds for granted.
+        makes_files: whether an SQLite database that does not exist is made; others are reached.
 
     Raises:
         ParetopathError: something that the recipe names does not exist or does not fit the rest: a
@@ -79,6 +80,8 @@ def resolve(run: Run, *, fresh: bool = False) -> Parts:
     is_new = fresh or not run.weights_file.is_file()
     if is_new and parts.predictor is None and recipe.weights is not None:
         parts = replace(parts, base=initial_model(parts.space, recipe))
-    if recipe.search.storage is not None and (fresh or not has_study(run.directory)):
-        open_database(recipe.search.storage)  # last: SQLite makes its file
+    storage = recipe.search.storage
+    if storage is not None and (fresh or not has_study(run.directory)):
+        if makes_files or not is_absent_file(storage):
+            open_database(storage)  # last: SQLite makes its file
     return parts

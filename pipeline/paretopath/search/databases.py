@@ -73,6 +73,11 @@ def absolute(url: str) -> str:
     return url
 
 
+def is_absent_file(url: str) -> bool:
+    """Whether the URL names an SQLite file that does not exist; opening it would make it."""
+    return url.startswith("sqlite:///") and not Path(absolute(url)[len("sqlite:///") :]).exists()
+
+
 def shown(url: str) -> str:
     """A URL as it may be shown: without its password."""
     password = urlsplit(url).password

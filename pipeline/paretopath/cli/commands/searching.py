@@ -1,7 +1,7 @@
 """Finding the Pareto-optimal paths of a model, alone or with other workers."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,9 @@ from paretopath.cli.arguments import Device, Json, RecipeFile, RunDir
 from paretopath.cli.faults import LOG_FOLDER
 from paretopath.cli.output import consoles, print_json, quiet_libraries, tracking
 from paretopath.quantities import counted
+
+if TYPE_CHECKING:
+    from paretopath.run import Run
 
 
 def search(
@@ -34,7 +37,18 @@ def search(
         Path | None, typer.Option(help="Where to keep everything; runs/NAME by default.")
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Move an older run aside and start anew.")
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Move an older run aside and start anew. Base weights that a run beside this one "
+            "made from the same are taken, those of the moved run too.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Resolve and price everything, show it, and train and write nothing."
+        ),
     ] = False,
     device: Device = None,
     as_json: Json = False,
@@ -59,10 +73,13 @@ def search(
     from paretopath import jobs
     from paretopath.cli.progressing import Progressing
     from paretopath.cli.tables.front import excerpt, front_json, front_table
-    from paretopath.run import default_directory
+    from paretopath.run import Run, default_directory
 
     out, err = consoles()
     directory = run_dir or default_directory(resolved)
+    if dry_run:
+        _show_plan(Run(directory, resolved, device=device), fresh=fresh, as_json=as_json)
+        return
     start = jobs.started(
         directory,
         resolved,
@@ -96,6 +113,22 @@ def search(
     out.print(f"Report: {run.report_file}")
     if resolved.data is not None:
         out.print(f"Next: paretopath retrain {directory} --select {resolved.retrain.select}")
+
+
+def _show_plan(run: "Run", *, fresh: bool, as_json: bool) -> None:
+    from paretopath import jobs
+    from paretopath.cli.tables.plan import plan_tables
+
+    out, _ = consoles()
+    with quiet_libraries():
+        plan = jobs.plan_search(run, fresh=fresh)
+    if as_json:
+        print_json({"dry_run": True, **plan.to_json()})
+        return
+    said, costs = plan_tables(plan, width=out.width)
+    out.print(said)
+    out.print()
+    out.print(costs)
 
 
 def worker(
