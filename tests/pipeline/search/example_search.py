@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from paretopath.evaluation.predictor import Predictions
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import Front, Point, Retrained, TrialRecord, select
 from paretopath.paths import Condition, Decision, ExecutionPath, SearchSpace
@@ -88,12 +89,16 @@ def example_sensitivity() -> Sensitivity:
     def cost_of(paths: Sequence[ExecutionPath], name: Any = "energy_mj") -> np.ndarray:
         return np.array([sum(unit.costs[name] for unit in example_units(p)) for p in paths])
 
-    def predict(paths: Sequence[ExecutionPath]) -> list[Score]:
-        macs = cost_of(paths, "macs")
-        return [Score(0.97 - 0.6 * math.exp(-m / 4e5), 0.004, IMAGES) for m in macs]
+    class Formula:
+        def __call__(self, paths: Sequence[ExecutionPath]) -> list[Score]:
+            macs = cost_of(paths, "macs")
+            return [Score(0.97 - 0.6 * math.exp(-m / 4e5), 0.004, IMAGES) for m in macs]
+
+        def begin(self, paths: Sequence[ExecutionPath]) -> Predictions:
+            return Predictions(tuple(self(paths)))
 
     space = example_space()
-    return measure_sensitivity(space, cost_of, predict, metric="top-1", cost="energy_mj")
+    return measure_sensitivity(space, cost_of, Formula(), metric="top-1", cost="energy_mj")
 
 
 def _samples(space: SearchSpace, rng: np.random.Generator, count: int) -> list[ExecutionPath]:
