@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # Each line may import from itself and from the lines above it.
 LAYERS = [
-    ["errors", "files", "devices", "paths", "plugins", "quantities", "costs"],
+    ["errors", "files", "devices", "paths", "plugins", "quantities", "costs", "progress"],
     ["recipe"],
     ["weights", "elastic"],
     ["tracing", "calibration"],

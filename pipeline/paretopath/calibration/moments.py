@@ -25,6 +25,7 @@ from paretopath.elastic.channels import columns, permute, reading, segments
 from paretopath.elastic.compensation import RIDGE, Compensation, compensate
 from paretopath.errors import InvalidValueError
 from paretopath.paths import Value
+from paretopath.progress import Progress, unheard
 
 POSITIONS = 1024
 """Positions (tokens, pixels) of an image that are sampled for a layer's moments."""
@@ -59,6 +60,7 @@ def calibrate(
     positions: int = POSITIONS,
     ridge: float = RIDGE,
     seed: int = 0,
+    progress: Progress = unheard,
 ) -> list[str]:
     """Orders the channels of a model by least squares and gives its layers re-solved weights.
 
@@ -75,6 +77,7 @@ def calibrate(
         positions: sampled of each image for a layer that has more.
         ridge: see :class:`~paretopath.elastic.compensation.Compensation`.
         seed: of the positions that are sampled.
+        progress: told (units, all units) whose channels are in order and weights re-solved.
 
     Returns:
         The names of the layers that were watched.
@@ -86,7 +89,9 @@ def calibrate(
         if isinstance(layer, ElasticLinear | ElasticConv2d):
             compensate(layer, None)
     moments = collect_moments(model, batches, paths=paths, positions=positions, seed=seed)
-    for unit in model.chain:
+    units = list(model.chain) if moments else []
+    for number, unit in enumerate(units):
+        progress(number, len(units))
         layers = _readers(unit)
         known = {name: moments[layer] for name, layer in layers.items() if layer in moments}
         if reorder:
@@ -102,17 +107,30 @@ def calibrate(
                     ridge=ridge,
                 ),
             )
+    if units:
+        progress(len(units), len(units))
     return [name for name, module in model.named_modules() if module in moments]
 
 
-def draw(batches: Iterable[tuple[Tensor, Any]], images: int) -> Iterator[tuple[Tensor, Any]]:
-    """The first ``images`` of (images (B, …), targets (B, …)), the last batch cut to fit."""
-    left = images
+def draw(
+    batches: Iterable[tuple[Tensor, Any]], images: int, progress: Progress = unheard
+) -> Iterator[tuple[Tensor, Any]]:
+    """The first ``images`` of (images (B, …), targets (B, …)), the last batch cut to fit.
+
+    Args:
+        batches: with more images, or all that there are.
+        images: how many.
+        progress: told (images that were worked on, images).
+    """
+    done = 0
+    progress(done, images)
     for batch, targets in batches:
-        yield batch[:left], targets[:left]
-        left -= len(batch)
-        if left <= 0:
+        yield batch[: images - done], targets[: images - done]
+        done = min(images, done + len(batch))
+        progress(done, images)
+        if done == images:
             return
+    progress(done, done)
 
 
 @torch.inference_mode()

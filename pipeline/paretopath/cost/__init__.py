@@ -30,6 +30,7 @@ def create(
     mapping: str | Path | None = None,
     objective: "Objective" = "each",
     max_factors: int = 6,
+    progress: Callable[[int, int], None] = ...,
 ) -> "AcceleratorModel": ...
 
 

@@ -23,6 +23,7 @@ from paretopath.cost.passes import MJ_PER_PJ, LevelCosts, price_passes
 from paretopath.cost.timing import cycles
 from paretopath.cost.traffic import follow, transfers
 from paretopath.errors import InvalidValueError, nearest
+from paretopath.progress import Progress, unheard
 from paretopath.tracing import Layer
 
 Objective = Literal["each", "energy", "latency", "edp"]
@@ -30,6 +31,7 @@ OBJECTIVES: tuple[Objective, ...] = ("each", "energy", "latency", "edp")
 CELLS = (
     1 << 13
 )  # (layer, order) pairs priced together: few enough that arrays stay in a core's cache
+SHAPES = 256  # that are priced between two words about how far it is
 _COLUMNS = len(LEVELS) + 2  # energy of each level, latency, DRAM bytes
 
 
@@ -43,10 +45,16 @@ class AcceleratorModel(LayerCostModel):
             each; ``energy``, ``latency`` and ``edp`` (their product) report one mapping.
         max_factors: factors that a layer's loops are cut into; more try more tilings, and take
             factorially longer.
+        progress: told (layer shapes priced, shapes to price), if there are new ones.
     """
 
     def __init__(
-        self, design: Hardware, *, objective: Objective = "each", max_factors: int = MAX_FACTORS
+        self,
+        design: Hardware,
+        *,
+        objective: Objective = "each",
+        max_factors: int = MAX_FACTORS,
+        progress: Progress = unheard,
     ) -> None:
         check_objective(objective)
         if not 1 <= max_factors <= 8:
@@ -54,6 +62,7 @@ class AcceleratorModel(LayerCostModel):
         self.design = design
         self.objective = objective
         self.max_factors = max_factors
+        self.progress = progress
         self._priced: dict[bytes, Floats] = {}  # a layer's row of the workload -> its row of costs
 
     @property
@@ -97,9 +106,13 @@ class AcceleratorModel(LayerCostModel):
         shapes, inverse = np.unique(work.table, axis=0, return_inverse=True)
         keys = [shape.tobytes() for shape in shapes]
         new = [i for i, key in enumerate(keys) if key not in self._priced]
+        for start in range(0, len(new), SHAPES):
+            self.progress(start, len(new))
+            some = new[start : start + SHAPES]
+            costs = self._price_nests(Workload(shapes[some]))
+            self._priced.update(zip([keys[i] for i in some], costs, strict=True))
         if new:
-            costs = self._price_nests(Workload(shapes[new]))
-            self._priced.update(zip([keys[i] for i in new], costs, strict=True))
+            self.progress(len(new), len(new))
         return np.stack([self._priced[key] for key in keys])[inverse.reshape(-1)]
 
     def _price_nests(self, work: Workload, *, evenly: bool = False) -> Floats:

@@ -13,6 +13,7 @@ from paretopath.costs import COST_NAMES, COSTS, CostName, cost_named, known_cost
 from paretopath.elastic import ElasticSpace
 from paretopath.errors import nearest
 from paretopath.paths import IndexMatrix, Value
+from paretopath.progress import Progress, unheard
 from paretopath.tracing import Tracer, UnitTrace, build_on_meta, signature
 
 Numbers = npt.NDArray[np.float64 | np.int64]
@@ -76,11 +77,15 @@ class CostTable:
     Args:
         space: whose paths.
         cost_model: prices the traced units.
+        progress: told (units, all units) whose new forms are traced, if there are any.
     """
 
-    def __init__(self, space: ElasticSpace, cost_model: CostModel) -> None:
+    def __init__(
+        self, space: ElasticSpace, cost_model: CostModel, *, progress: Progress = unheard
+    ) -> None:
         self.space = space
         self.cost_model = cost_model
+        self.progress = progress
         model = build_on_meta(space)
         self._traces = Tracer(model)
         self._tables = {unit.name: UnitTable(unit, space) for unit in model.chain}
@@ -141,7 +146,7 @@ class CostTable:
         sums, maxima = np.zeros((len(matrix), sum(is_sum))), np.zeros((len(matrix), sum(~is_sum)))
         states = np.full(len(matrix), self._state(signature(self._traces.images)))
         ended = np.zeros(len(matrix), dtype=bool)
-        for table in self._tables.values():
+        for number, table in enumerate(self._tables.values()):
             runs = ~ended
             if table.unit.requires:
                 runs &= self.space.holds_encoded(table.unit.requires, matrix)
@@ -150,21 +155,31 @@ class CostTable:
             if not runs.any():
                 continue
             mine: slice | Rows = slice(None) if runs.all() else np.flatnonzero(runs)
-            rows = self._rows(table, matrix[mine], states[mine])
+            rows = self._rows(table, matrix[mine], states[mine], number)
             if not self._unpriced:
                 sums[mine] += table.sums.take(rows, axis=0)
                 maxima[mine] = np.maximum(maxima[mine], table.maxima.take(rows, axis=0))
             states[mine] = table.left.take(rows)
+        if self._unpriced:
+            self.progress(len(self._tables), len(self._tables))
         totals[:, is_sum], totals[:, ~is_sum] = sums, maxima
         return not self._unpriced
 
-    def _rows(self, table: UnitTable, matrix: IndexMatrix, states: Ints) -> Rows:
-        """The rows of a unit's table for paths that run it; new forms are traced."""
+    def _rows(self, table: UnitTable, matrix: IndexMatrix, states: Ints, number: int) -> Rows:
+        """The rows of a unit's table for paths that run it; new forms are traced.
+
+        Args:
+            table: the unit's.
+            matrix: (n_paths, n_decisions).
+            states: (n_paths,) what reaches it.
+            number: its place among the units, for the progress.
+        """
         choices = table.choices(matrix)
         rows = table.find(choices, states)
         unknown = np.flatnonzero(rows == UNKNOWN)
         if not len(unknown):
             return rows
+        self.progress(number, len(self._tables))
         new = np.stack([choices[unknown], states[unknown]], axis=1)
         for (choice, state), i in zip(*np.unique(new, axis=0, return_index=True), strict=True):
             if not table.has(int(choice), int(state)):

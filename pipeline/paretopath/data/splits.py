@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, Protocol, get_args
+from functools import cached_property, partial
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from paretopath.data.order import EpochBatches, EpochShuffle
 from paretopath.errors import DataError, InvalidValueError, nearest
+from paretopath.progress import PhaseListener, Progress, unheard
 
 SplitName = Literal["train", "calibration", "validation", "test"]
 Batch = tuple[Any, Any]
@@ -100,6 +101,7 @@ class Split(Dataset[Batch]):
         self.targets = examples.targets[torch.from_numpy(indices)]
         self.sample = self._image(0)
         self.is_kept = self.sample.nbytes * len(indices) <= keep_bytes
+        self.progress: Progress = unheard
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -134,9 +136,11 @@ class Split(Dataset[Batch]):
     @cached_property
     def _kept(self) -> Tensor:
         kept = torch.empty((len(self), *self.sample.shape), dtype=self.sample.dtype)
+        self.progress(0, len(self))
         with ThreadPoolExecutor(self.threads) as pool:
             for index, image in enumerate(pool.map(self._image, range(len(self)))):
                 kept[index] = image
+                self.progress(index + 1, len(self))
         return kept
 
 
@@ -155,6 +159,13 @@ class AnySplit(Protocol):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Images and targets of a batch."""
         ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A split that tells how many of its images are read into memory."""
+
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -194,6 +205,13 @@ class DataSplits:
             )
         found: AnySplit = getattr(self, name)
         return found
+
+    def tell(self, on_phase: PhaseListener) -> None:
+        """Lets those splits that stay in memory tell how far they are when they are read."""
+        for name in reversed(get_args(SplitName)):  # where two are the same, as that for training
+            part = self.split(name)
+            if part.is_kept and isinstance(part, Telling):  # others decode in worker processes
+                part.progress = partial(on_phase, f"reading {name} images")
 
     def loader(
         self,

@@ -10,6 +10,7 @@ from paretopath.costs import CostName
 from paretopath.jobs.reuse import find_weights, made_from
 from paretopath.jobs.starting import resolve
 from paretopath.paths import Value
+from paretopath.progress import PhaseListener, unheard
 from paretopath.recipe import Recipe
 from paretopath.run import Parts, Run, accuracy_source
 from paretopath.search.candidates import Problem
@@ -92,19 +93,20 @@ class SearchPlan:
         }
 
 
-def plan_search(run: Run, *, fresh: bool = False) -> SearchPlan:
+def plan_search(run: Run, *, fresh: bool = False, on_phase: PhaseListener = unheard) -> SearchPlan:
     """What `search` would do with a run. Nothing is trained, and no file written.
 
     Args:
         run: its directory need not exist.
         fresh: as if what the directory holds were moved aside.
+        on_phase: hears of data, weights and pricing.
 
     Raises:
         ParetopathError: whatever a search would be refused for before it trains.
     """
     if not fresh:
         run.require_same()
-    parts = resolve(run, fresh=fresh, makes_files=False)
+    parts = resolve(run, fresh=fresh, makes_files=False, on_phase=on_phase)
     recipe, space, table = run.recipe, parts.space, parts.table
     problem = Problem(space, table, recipe.search.cost, parts.budgets)
     known = run.trials(space) if has_study(run.directory) and not fresh else []

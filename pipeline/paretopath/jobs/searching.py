@@ -13,6 +13,7 @@ from paretopath.front import Front, Point, TrialRecord
 from paretopath.jobs.browsing import show_search, unit_costs
 from paretopath.jobs.sharing import share_search, wants_workers
 from paretopath.jobs.worker import open_evaluator, search_settings
+from paretopath.progress import PhaseListener, phase, unheard
 from paretopath.quantities import percent
 from paretopath.recipe import Recipe
 from paretopath.run import (
@@ -44,6 +45,7 @@ def search_run(
     *,
     where: str | None = None,
     on_progress: Callable[[SearchProgress], None] | None = None,
+    on_phase: PhaseListener = unheard,
     tracking: Tracking | None = None,
 ) -> Front:
     """Searches a run whose weights are there, and saves its front with test accuracies.
@@ -53,13 +55,14 @@ def search_run(
         parts: what its recipe describes; built if None.
         where: ``local`` or ``slurm``, in place of what the recipe says about jobs.
         on_progress: hears of results as they are recorded.
+        on_phase: hears of what comes after the search.
         tracking: shows the search to others.
 
     Raises:
         RunDirectoryError: every trial failed.
         InvalidValueError: no path fits the budgets.
     """
-    parts = parts or assemble(run)
+    parts = parts or assemble(run, on_phase=on_phase)
     recipe = run.recipe.search
     full_cost = float(parts.table([parts.space.full])[recipe.cost][0])
     tracker = (tracking or NullTracking()).start(
@@ -99,7 +102,8 @@ def search_run(
     trials = run.trials(parts.space)
     front = make_front(run.recipe, parts, trials)
     if model is not None:
-        front = with_test(front, parts.images, model, run.statistics())
+        with phase(on_phase, "scoring the front on test"):
+            front = with_test(front, parts.images, model, run.statistics())
     if run.front_file.is_file():
         front = with_retrained(front, run.front())
     front.save(run.front_file)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from paretopath.elastic.registry import create_space
 from paretopath.errors import InvalidPathError, InvalidValueError, RecipeError
 from paretopath.evaluation.predictor import AccuracyPredictor, PredictableSpace, PredictorEvaluator
 from paretopath.paths import ExecutionPath, match_values
+from paretopath.progress import PhaseListener, phase, unheard
 from paretopath.recipe import Accuracy, Recipe, parse_budget
 from paretopath.run.run import Run
 from paretopath.run.scoring import Scoring
@@ -62,16 +64,24 @@ class Parts:
         return self.scoring
 
 
-def assemble(run: Run) -> Parts:
+def assemble(run: Run, *, on_phase: PhaseListener = unheard) -> Parts:
     """Builds all that a run's recipe describes but its model; writes nothing.
+
+    Args:
+        run: its recipe says what.
+        on_phase: hears of opening and reading images and, as long as the table of costs is used,
+            of pricing.
 
     Raises:
         ParetopathError: something that the recipe names does not exist, or does not fit the rest.
     """
     recipe = run.recipe
     space = build_space(recipe)
-    table = build_table(run, space)
+    table = build_table(run, space, on_phase=on_phase)
     predicts = recipe.accuracy.source == "predictor"
+    scoring = None
+    if recipe.data is not None:
+        scoring = build_scoring(run, space, on_phase=on_phase)
     return Parts(
         space=space,
         table=table,
@@ -79,7 +89,7 @@ def assemble(run: Run) -> Parts:
         named_paths=named_paths(recipe, space),
         task=create_task(recipe.task, training=recipe.retrain),
         predictor=load_predictor(recipe.accuracy, space) if predicts else None,
-        scoring=build_scoring(run, space) if recipe.data is not None else None,
+        scoring=scoring,
     )
 
 
@@ -90,29 +100,34 @@ def build_space(recipe: Recipe) -> ElasticSpace:
     return space.restricted(match_values(space, section.restrict)) if section.restrict else space
 
 
-def build_table(run: Run, space: ElasticSpace) -> CostTable:
+def build_table(run: Run, space: ElasticSpace, *, on_phase: PhaseListener = unheard) -> CostTable:
     """The costs of a run's paths, with those that its directory keeps."""
     hardware = run.recipe.hardware
     cost_model: CostModel
     if hardware.model == "device":
         options = {"device": str(run.device)} | hardware.device_options
-        cost_model = create_cost_model("device", **options)
+        measured = partial(on_phase, "measuring forms of units")
+        cost_model = create_cost_model("device", **options, progress=measured)
     else:
         cost_model = create_cost_model(
             hardware.model,
             preset=hardware.preset,
             hardware=hardware.hardware,
             mapping=hardware.mapping,
+            progress=partial(on_phase, "pricing layers"),
         )
-    table = CostTable(space, cost_model)
+    table = CostTable(space, cost_model, progress=partial(on_phase, "tracing units"))
     load_table(table, run.costs_file)
     return table
 
 
-def build_scoring(run: Run, space: ElasticSpace) -> Scoring:
+def build_scoring(run: Run, space: ElasticSpace, *, on_phase: PhaseListener = unheard) -> Scoring:
     """How a run's accuracies are measured; RecipeError if the recipe has no images."""
     task = create_task(run.recipe.task, training=run.recipe.retrain)
-    return Scoring.of(run.recipe, space, open_images(run.recipe, space), task, run.device)
+    with phase(on_phase, "opening the data"):
+        images = open_images(run.recipe, space)
+    images.tell(on_phase)
+    return Scoring.of(run.recipe, space, images, task, run.device)
 
 
 def keep_table(table: CostTable, file: Path, *, sampled: int = 0) -> None:

@@ -64,6 +64,7 @@ class SearchProgress:
         failed: how many of the finished ones failed.
         stopped: how many of them racing stopped.
         latest: those that finished since the last report.
+        cost: the name of what is minimised.
         best: the most accurate one within the budgets; None before there is any.
     """
 
@@ -71,6 +72,7 @@ class SearchProgress:
     trials: int
     failed: int
     latest: tuple[Evaluated, ...]
+    cost: str
     best: Evaluated | None
     stopped: int = 0
 
@@ -82,6 +84,7 @@ class SearchProgress:
             trials=trials,
             failed=record.failed,
             latest=record.read(latest),
+            cost=record.problem.cost,
             best=record.best(),
             stopped=record.stopped,
         )

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +25,9 @@ from paretopath.jobs import Rescored
 from paretopath.paths import ExecutionPath
 from paretopath.quantities import counted, percent, quantity
 from paretopath.run import Run
+from paretopath.search import SearchProgress
+from paretopath.search.trials import Evaluated
+from paretopath.tasks.task import Score
 
 
 def test_no_more_points_are_shown_than_a_screen_holds(searched: Path) -> None:
@@ -125,3 +129,43 @@ def test_a_step_that_was_done_before_leaves_no_line() -> None:
     with Progressing(Console(file=written, width=80, force_terminal=True), "training"):
         pass
     assert "0/?" not in written.getvalue().rsplit("\r", 1)[-1]
+
+
+def test_a_phase_is_one_line_and_more_where_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    written, clock = io.StringIO(), iter([0.0, 1.0, 7.0, 8.0, 8.5, 9.0])
+    monkeypatch.setattr("paretopath.cli.progressing.time.monotonic", lambda: next(clock))
+    with Progressing(Console(file=written, width=80), "search") as bar:
+        for done in range(4):
+            bar.phase("tracing units", done, 3)
+        bar.phase("opening the data", 0, 1)
+        bar.phase("opening the data", 1, 1)
+    lines = ["tracing units: 0/3", "tracing units: 2/3", "opening the data"]
+    assert written.getvalue().splitlines() == lines
+
+
+def test_each_phase_has_a_bar_of_its_own_on_a_terminal() -> None:
+    written = io.StringIO()
+    with Progressing(Console(file=written, width=80, force_terminal=True), "search") as bar:
+        bar.phase("tracing units", 3, 3)
+        bar.update(1, 4, "best 90.0 %")
+    lines = written.getvalue().splitlines()
+    assert any("tracing units" in line and "3/3" in line for line in lines)
+    assert any("search" in line and "1/4" in line and "best 90.0 %" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "cost, value, shown",
+    [
+        ("energy_mj", 0.5, "500 µJ of energy"),
+        ("latency_ms", 2.5, "2.50 ms of latency"),
+        ("activation_bytes", 3000, "3.00 kB of activation memory"),
+        ("params", 1200, "1.20 k parameters"),
+    ],
+)
+def test_a_search_shows_the_best_at_what_it_minimises(cost: str, value: float, shown: str) -> None:
+    path, score = ExecutionPath({"i": 0}), Score(0.9, 0.01, 100)
+    best = Evaluated(0, path, score, {cost: value}, True, TrialState.COMPLETE, None, {})
+    written = io.StringIO()
+    with Progressing(Console(file=written, width=80), "training") as bar:
+        bar.search(SearchProgress(1, 8, 0, (), cost, best))
+    assert written.getvalue() == f"search: 1/8 best 90.0 % at {shown}\n"

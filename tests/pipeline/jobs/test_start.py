@@ -218,3 +218,28 @@ def test_a_lock_inside_a_lock_of_the_same_process_keeps_the_outer_one(tmp_path: 
         done = subprocess.run(ask, input="", capture_output=True, text=True)
         assert "BlockingIOError" in done.stderr
     assert subprocess.run(ask, input="", capture_output=True, text=True).stdout == "held\n"
+
+
+def test_every_phase_of_a_search_says_how_far_it_is(tmp_path: Path) -> None:
+    heard: dict[str, list[tuple[int, int]]] = {}
+
+    def listen(title: str, done: int, total: int) -> None:
+        heard.setdefault(title, []).append((done, total))
+
+    recipe = load_recipe(write_recipe(tmp_path, {"search.energy_budget": "90%", "train.epochs": 1}))
+    with jobs.started(tmp_path / "run", recipe, device="cpu", on_phase=listen) as (run, parts):
+        assert list(heard) == ["opening the data", "tracing units", "pricing layers"]
+        jobs.prepare_weights(run, parts, on_phase=listen)
+        jobs.search_run(run, parts, on_phase=listen)
+    for title in (
+        "reading train images",
+        "looking at calibration images",
+        "calibrating units",
+        "reading validation images",
+        "scoring the front on test",
+        "reading test images",
+    ):
+        assert title in heard
+    for told in heard.values():
+        assert told[0][0] < told[0][1] and told[-1][0] == told[-1][1] > 0
+    assert heard["looking at calibration images"][-1] == (256, 256)

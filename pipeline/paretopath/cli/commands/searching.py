@@ -80,25 +80,28 @@ def search(
     if dry_run:
         _show_plan(Run(directory, resolved, device=device), fresh=fresh, as_json=as_json)
         return
-    start = jobs.started(
-        directory,
-        resolved,
-        device=device,
-        fresh=fresh,
-        on_moved=lambda moved: err.print(f"The older run is now {moved}."),
-    )
-    with quiet_libraries(), start as (run, parts), tracking(run) as tracked:
-        LOG_FOLDER.set(directory)
-        with Progressing(err, "training the base model") as bar:
+    with quiet_libraries(), Progressing(err, "training the base model") as bar:
+        start = jobs.started(
+            directory,
+            resolved,
+            device=device,
+            fresh=fresh,
+            on_moved=lambda moved: err.print(f"The older run is now {moved}."),
+            on_phase=bar.phase,
+        )
+        with start as (run, parts), tracking(run) as tracked:
+            LOG_FOLDER.set(directory)
             jobs.prepare_weights(
                 run,
                 parts,
                 on_epoch=bar.epoch,
+                on_phase=bar.phase,
                 on_taken=lambda file: err.print(f"Base weights made from the same: {file}."),
             )
-        with Progressing(err, "search") as bar:
-            front = jobs.search_run(run, parts, on_progress=bar.search, tracking=tracked)
-        jobs.save_report(run)
+            front = jobs.search_run(
+                run, parts, on_progress=bar.search, on_phase=bar.phase, tracking=tracked
+            )
+            jobs.save_report(run)
     if as_json:
         print_json({"run": str(directory), **front_json(front, front.points)})
         return
@@ -117,11 +120,12 @@ def search(
 
 def _show_plan(run: "Run", *, fresh: bool, as_json: bool) -> None:
     from paretopath import jobs
+    from paretopath.cli.progressing import Progressing
     from paretopath.cli.tables.plan import plan_tables
 
-    out, _ = consoles()
-    with quiet_libraries():
-        plan = jobs.plan_search(run, fresh=fresh)
+    out, err = consoles()
+    with quiet_libraries(), Progressing(err, "plan") as bar:
+        plan = jobs.plan_search(run, fresh=fresh, on_phase=bar.phase)
     if as_json:
         print_json({"dry_run": True, **plan.to_json()})
         return

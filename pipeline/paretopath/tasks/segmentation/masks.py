@@ -12,6 +12,7 @@ from torchvision import tv_tensors
 
 from paretopath.data.splits import Batch, Indices, Normalisation
 from paretopath.errors import DataError
+from paretopath.progress import Progress, unheard
 from paretopath.tasks.segmentation.labels import Labels
 from paretopath.tasks.segmentation.windows import SlidingWindow
 
@@ -77,6 +78,7 @@ class MaskSplit(Dataset[Batch]):
         image, mask = self._example(0)
         nbytes = (image.nbytes + mask.nbytes) * len(indices)
         self.is_kept = window is None and nbytes <= keep_bytes
+        self.progress: Progress = unheard
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -123,6 +125,11 @@ class MaskSplit(Dataset[Batch]):
 
     @cached_property
     def _kept(self) -> tuple[Tensor, Tensor]:
+        pairs = []
+        self.progress(0, len(self))
         with ThreadPoolExecutor(self.threads) as pool:
-            images, masks = zip(*pool.map(self._example, range(len(self))), strict=True)
+            for pair in pool.map(self._example, range(len(self))):
+                pairs.append(pair)
+                self.progress(len(pairs), len(self))
+        images, masks = zip(*pairs, strict=True)
         return torch.stack(images), torch.stack(masks)
