@@ -58,6 +58,11 @@ def options_of(space_class: type) -> list[str]:
     return list(_schema(space_class).model_fields)
 
 
+def options_schema(space_class: type) -> dict[str, Any]:
+    """The JSON schema of a space's options, for documentation."""
+    return _schema(space_class).model_json_schema()
+
+
 def checked_arguments(
     constructor: Callable[..., Any],
     arguments: Mapping[str, Any],

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from paretopath.costs import CostName, cost_named
+from paretopath.costs import COST_NAMES, CostName, cost_named
 from paretopath.devices import check_device
 from paretopath.errors import InvalidValueError
 from paretopath.quantities import Unit
@@ -292,7 +292,9 @@ class Search(Section):
         le=100_000,
         description="paths that are proposed and scored together; null: more as more is known",
     )
-    cost: CostField = Field(default="energy_mj", description="what falls as accuracy rises")
+    cost: CostField = Field(
+        default="energy_mj", description=f"what is minimised: {', '.join(COST_NAMES)}"
+    )
     energy_budget: Annotated[str | None, _budget("mJ")] = Field(
         default=None, description="no path over it: share of the full path (70%) or amount (12.5mJ)"
     )
