@@ -49,7 +49,7 @@ def _lines(plan: SearchPlan) -> list[tuple[str, str]]:
         size = f"{Decimal(plan.size):.1e}".replace("e+", "·10^")
     limits = search.limits.items()
     budgets = ", ".join(f"{cost_named(name).title} {text}" for name, text in limits)
-    settled = f"; {plan.settled} more are settled" if plan.settled else ""
+    settled = f" open, {plan.settled} settled" if plan.settled else ""
     return [
         ("run", f"{plan.run} ({_found(plan)})"),
         ("space", f"{plan.space}: {size} path{'' if plan.size == 1 else 's'}"),
