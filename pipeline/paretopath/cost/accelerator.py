@@ -31,7 +31,6 @@ OBJECTIVES: tuple[Objective, ...] = ("each", "energy", "latency", "edp")
 CELLS = (
     1 << 13
 )  # (layer, order) pairs priced together: few enough that arrays stay in a core's cache
-SHAPES = 256  # that are priced between two words about how far it is
 _COLUMNS = len(LEVELS) + 2  # energy of each level, latency, DRAM bytes
 
 
@@ -106,13 +105,9 @@ class AcceleratorModel(LayerCostModel):
         shapes, inverse = np.unique(work.table, axis=0, return_inverse=True)
         keys = [shape.tobytes() for shape in shapes]
         new = [i for i, key in enumerate(keys) if key not in self._priced]
-        for start in range(0, len(new), SHAPES):
-            self.progress(start, len(new))
-            some = new[start : start + SHAPES]
-            costs = self._price_nests(Workload(shapes[some]))
-            self._priced.update(zip([keys[i] for i in some], costs, strict=True))
         if new:
-            self.progress(len(new), len(new))
+            costs = self._price_nests(Workload(shapes[new]))
+            self._priced.update(zip([keys[i] for i in new], costs, strict=True))
         return np.stack([self._priced[key] for key in keys])[inverse.reshape(-1)]
 
     def _price_nests(self, work: Workload, *, evenly: bool = False) -> Floats:
@@ -121,17 +116,21 @@ class AcceleratorModel(LayerCostModel):
         Tiles that take what they can of inner memories may together be too much for one further out
         that they share; layers that have no other mapping are mapped to even shares of it.
         """
-        variants = []
-        for design in self.design.variants():
+        designs, layers = [*self.design.variants()], len(work.table)
+        variants, done = [], 0
+        for design in designs:
             unrolling = unroll(design, work)
-            table = np.full((len(work.table), _COLUMNS), np.nan)
+            table = np.full((layers, _COLUMNS), np.nan)
             for batch in schedules(work, unrolling, max_factors=self.max_factors, max_cells=CELLS):
                 rows = batch.rows
+                self.progress(done // len(designs), layers)
+                done += len(rows)
                 costs, fits = _evaluate(
                     design, work.take(rows), unrolling.take(rows), batch, evenly=evenly
                 )
                 table[rows] = self._best(costs, fits)
             variants.append(table)
+        self.progress(layers, layers)
         tables = np.stack(variants, axis=2).transpose(1, 0, 2)
         best = self._best(tables, ~np.isnan(tables[0]))
         unfit = np.flatnonzero(np.isnan(best[:, 0]))

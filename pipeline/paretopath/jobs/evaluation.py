@@ -18,6 +18,7 @@ from paretopath.errors import InvalidValueError, nearest
 from paretopath.front import Point, pareto_front, select
 from paretopath.jobs.epochs import SCORED, finite
 from paretopath.paths import ExecutionPath
+from paretopath.progress import PhaseListener, unheard
 from paretopath.run import Run, Scoring, build_scoring, build_space, build_table, load_model
 from paretopath.showing.measure import (
     Comparison,
@@ -32,12 +33,15 @@ from paretopath.weights.files import load_into
 RESCORED = ("energy_mj", "latency_ms")
 
 
-def evaluate_run(run: Run, path_ids: Sequence[str] = ()) -> list[dict[str, Any]]:
+def evaluate_run(
+    run: Run, path_ids: Sequence[str] = (), *, on_phase: PhaseListener = unheard
+) -> list[dict[str, Any]]:
     """Measures paths of the front anew from the weights on disk, on validation and test.
 
     Args:
         run: with a front.
         path_ids: which paths; the whole front and the full path by default.
+        on_phase: hears of opening and reading images.
 
     Returns:
         For each path and kind of weights that exist: ``id``, ``weights`` (``search``, ``shared`` or
@@ -48,7 +52,7 @@ def evaluate_run(run: Run, path_ids: Sequence[str] = ()) -> list[dict[str, Any]]
     everyone = {point.id: point for point in (*front.points, front.full)}
     points = [front[i] for i in path_ids] if path_ids else list(everyone.values())
     space = build_space(run.recipe)
-    scoring = build_scoring(run, space)
+    scoring = build_scoring(run, space, on_phase=on_phase)
     model = load_model(space, run.weights_file, run)
     rows = _score_elastic(scoring, model, "search", points, run.statistics())
     shared = [p for p in points if "shared" in p.retrained]

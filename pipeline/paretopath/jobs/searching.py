@@ -55,7 +55,7 @@ def search_run(
         parts: what its recipe describes; built if None.
         where: ``local`` or ``slurm``, in place of what the recipe says about jobs.
         on_progress: hears of results as they are recorded.
-        on_phase: hears of what comes after the search.
+        on_phase: hears of what comes before and after the search.
         tracking: shows the search to others.
 
     Raises:
@@ -86,7 +86,7 @@ def search_run(
 
     place = where or run.recipe.launch.where
     if wants_workers(run, place):
-        share_search(run, parts, where=place, on_progress=listen)
+        share_search(run, parts, where=place, on_progress=listen, on_phase=on_phase)
         model = None if parts.predictor else load_model(parts.space, run.weights_file, run)
     else:
         evaluator, model = open_evaluator(run, parts)
@@ -94,7 +94,7 @@ def search_run(
             parts.space,
             parts.table,
             evaluator,
-            search_settings(run, parts),
+            search_settings(run, parts, on_phase=on_phase),
             run_dir=run.directory,
             storage=recipe.storage,
             on_progress=listen,

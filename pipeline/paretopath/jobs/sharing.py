@@ -19,6 +19,7 @@ import torch
 from paretopath.errors import RunDirectoryError
 from paretopath.jobs.worker import search_settings, work_on
 from paretopath.launch import Call, Job, cancel, launch, states
+from paretopath.progress import PhaseListener, unheard
 from paretopath.run import Parts, Run, keep_table
 from paretopath.search import SearchProgress
 from paretopath.search.candidates import Problem
@@ -45,6 +46,7 @@ def share_search(
     *,
     where: str,
     on_progress: Callable[[SearchProgress], None] | None = None,
+    on_phase: PhaseListener = unheard,
 ) -> None:
     """Starts a run's workers and follows them until its search has all its trials.
 
@@ -57,13 +59,14 @@ def share_search(
         where: ``local``: processes of this machine, each with its share of the cores and, in turn,
             a GPU; ``slurm``: an array of jobs.
         on_progress: hears of results as they are recorded.
+        on_phase: hears of what comes before them.
 
     Raises:
         RunDirectoryError: the workers ended before the search did, or this run is already searched
             from here.
         LaunchError: SLURM takes no jobs.
     """
-    settings = search_settings(run, parts)
+    settings = search_settings(run, parts, on_phase=on_phase)
     problem = Problem(parts.space, parts.table, settings.cost, settings.budgets)
     with exclusive(run.directory):
         storage = open_storage(run.directory, run.recipe.search.storage)

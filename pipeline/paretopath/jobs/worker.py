@@ -10,13 +10,14 @@ from paretopath.errors import RunDirectoryError
 from paretopath.evaluation.source import AccuracySource
 from paretopath.jobs.first_paths import first_paths
 from paretopath.jobs.scoring import search_evaluator
+from paretopath.progress import PhaseListener, unheard
 from paretopath.run import Parts, Run, assemble, load_model
 from paretopath.search import SearchSettings
 from paretopath.search.storage import open_storage
 from paretopath.search.workers import WorkerInfo, is_shared, work
 
 
-def search_settings(run: Run, parts: Parts) -> SearchSettings:
+def search_settings(run: Run, parts: Parts, *, on_phase: PhaseListener = unheard) -> SearchSettings:
     """How a run is searched."""
     recipe = run.recipe.search
     return SearchSettings(
@@ -26,7 +27,7 @@ def search_settings(run: Run, parts: Parts) -> SearchSettings:
         generation=recipe.generation,
         cost=recipe.cost,
         budgets=dict(parts.budgets),
-        paths=first_paths(run, parts),
+        paths=first_paths(run, parts, on_phase=on_phase),
     )
 
 

@@ -243,3 +243,9 @@ def test_every_phase_of_a_search_says_how_far_it_is(tmp_path: Path) -> None:
     for told in heard.values():
         assert told[0][0] < told[0][1] and told[-1][0] == told[-1][1] > 0
     assert heard["looking at calibration images"][-1] == (256, 256)
+
+    heard.clear()
+    jobs.evaluate_run(run, on_phase=listen)
+    assert set(heard) == {"opening the data", "reading validation images", "reading test images"}
+    jobs.sensitivity_run(run, on_phase=listen)
+    assert heard["trying every decision alone"] == [(0, 1), (1, 1)]

@@ -63,6 +63,7 @@ def sensitivity(
 ) -> None:
     """Show what each decision alone loses and saves: which ones to touch first."""
     from paretopath import jobs
+    from paretopath.cli.progressing import Progressing
     from paretopath.cli.tables.front import sensitivity_table
     from paretopath.run import Run
 
@@ -70,9 +71,8 @@ def sensitivity(
     opened = Run.open(run, device=device)
     require_writable(run)
     is_new = not opened.sensitivity_file.is_file()
-    if is_new:
-        err.print("Trying every decision alone …")
-    found = jobs.sensitivity_run(opened)
+    with Progressing(err, "sensitivity") as bar:
+        found = jobs.sensitivity_run(opened, on_phase=bar.phase)
     if is_new and opened.front_file.is_file():
         with tracking(opened) as tracked:
             jobs.track_sensitivity(opened, tracked)

@@ -62,7 +62,9 @@ def retrain(
         for i, job in enumerate(planned):
             title = f"retraining {job.name} ({i + 1} of {len(planned)})"
             with Progressing(err, title) as bar:
-                results += jobs.retrain_tracked(opened, job, tracked, on_epoch=bar.epoch)
+                results += jobs.retrain_tracked(
+                    opened, job, tracked, on_epoch=bar.epoch, on_phase=bar.phase
+                )
         front = jobs.collect(opened, chosen, results)
         jobs.track_outcome(opened, tracked)
         jobs.save_report(opened)
@@ -126,11 +128,14 @@ def evaluate(
 ) -> None:
     """Measure paths of the front anew, from the weights on disk, on validation and test."""
     from paretopath import jobs
+    from paretopath.cli.progressing import Progressing
     from paretopath.cli.tables.retraining import score_table
     from paretopath.run import Run
 
-    out, _ = consoles()
-    rows = jobs.evaluate_run(Run.open(run, device=device), path or [])
+    out, err = consoles()
+    with Progressing(err, "evaluation") as bar:
+        opened = Run.open(run, device=device)
+        rows = jobs.evaluate_run(opened, path or [], on_phase=bar.phase)
     if as_json:
         splits = ("validation", "test")
         print_json({"scores": [{**row, **{s: asdict(row[s]) for s in splits}} for row in rows]})

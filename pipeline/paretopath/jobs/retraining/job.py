@@ -11,13 +11,19 @@ from paretopath.front import Front
 from paretopath.jobs.retraining.fitting import train_separate, train_shared
 from paretopath.jobs.retraining.plan import WHOLE, Part, PathResult, RetrainJob, finished, prepare
 from paretopath.jobs.retraining.progress import Progress
+from paretopath.progress import PhaseListener, unheard
 from paretopath.run import Run, build_scoring, build_space
 from paretopath.showing.tracking import Tracking, plain_decisions
 from paretopath.training.epoch import Epoch, EpochListener
 
 
 def retrain(
-    run: Run, job: RetrainJob, *, on_epoch: EpochListener | None = None, part: Part = WHOLE
+    run: Run,
+    job: RetrainJob,
+    *,
+    on_epoch: EpochListener | None = None,
+    on_phase: PhaseListener = unheard,
+    part: Part = WHOLE,
 ) -> list[PathResult]:
     """Runs a job, or returns what it left if it was finished with the same settings before.
 
@@ -25,6 +31,7 @@ def retrain(
         run: gets the weights and ``result.json``.
         job: of :func:`plan_retraining`.
         on_epoch: hears how training goes.
+        on_phase: hears of opening and reading images.
         part: this process's, where several train together; only the first writes anything.
 
     Returns:
@@ -38,7 +45,7 @@ def retrain(
     known = finished(job, settings)
     if known is not None:
         return known
-    scoring = build_scoring(run, build_space(run.recipe))
+    scoring = build_scoring(run, build_space(run.recipe), on_phase=on_phase)
     folder = job.folder
     progress = Progress(settings.epochs)
     if part.is_first:
@@ -79,6 +86,7 @@ def retrain_tracked(
     tracking: Tracking,
     *,
     on_epoch: EpochListener | None = None,
+    on_phase: PhaseListener = unheard,
     part: Part = WHOLE,
 ) -> list[PathResult]:
     """Runs a job with one tracked run for each path that it trains; see :func:`retrain`."""
@@ -112,7 +120,7 @@ def retrain_tracked(
     before_this = Progress.load(job.folder) if part.is_first else None
     for epoch in before_this.epochs if before_this else ():
         track(epoch)  # what an attempt that was killed may not have handed over; known ones pass
-    results = retrain(run, job, on_epoch=listen, part=part)
+    results = retrain(run, job, on_epoch=listen, on_phase=on_phase, part=part)
     for result in results:
         tracker = trackers[result.path.id]
         before = points[result.path]
