@@ -13,6 +13,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 
 from paretopath.costs import cost_named
 from paretopath.quantities import percent
@@ -41,8 +42,8 @@ class Progressing:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=30),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
+                MofNCompleteColumn(table_column=Column(min_width=9)),  # the bar gives way first
+                TimeElapsedColumn(table_column=Column(min_width=7)),
                 TextColumn("{task.fields[best]}"),
                 console=console,
             )

@@ -183,7 +183,7 @@ def test_ctrl_c_is_one_line_and_130(
     searched: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "paretopath.jobs.evaluate_run", lambda *_: signal.raise_signal(signal.SIGINT)
+        "paretopath.jobs.evaluate_run", lambda *_, **__: signal.raise_signal(signal.SIGINT)
     )
     assert run_here("evaluate", searched) == 130
     assert one_sentence(capsys) == ("paretopath: interrupted; the same command goes on from here")
