@@ -185,7 +185,12 @@ def test_ctrl_c_is_one_line_and_130(
     monkeypatch.setattr(
         "paretopath.jobs.evaluate_run", lambda *_, **__: signal.raise_signal(signal.SIGINT)
     )
-    assert run_here("evaluate", searched) == 130
+    # a job in a shell's background is started with the signal ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run_here("evaluate", searched) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert one_sentence(capsys) == ("paretopath: interrupted; the same command goes on from here")
 
 
