@@ -56,6 +56,21 @@ def test_a_job_that_is_always_killed_fails_after_its_retries(slurm: Slurm, tmp_p
     assert "left no result" in state.reason and state.restarts == 0
 
 
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_a_short_job_that_is_preempted_often_goes_on(slurm: Slurm, tmp_path: Path) -> None:
+    """submitit takes each of these for a time limit, since the job's is short, and by default
+    gives up at the fourth (submitit issue 1656).
+    """
+    call = Call(launch_calls.preempted_at_first, (str(tmp_path / "calls"), 4))
+    (job,) = launch(
+        [call], settings(time_minutes=2, grace_s=10), folder=tmp_path / "jobs", name="short"
+    )
+    (state,) = wait_until([job], "done", "failed", timeout_s=240.0)
+    assert state.state == "done", state.reason
+    assert result(job) == 5
+
+
 def test_what_slurm_refuses_is_said_in_its_words(slurm: Slurm, tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match=r"SLURM does not take the job: .*partition"):
         launch([Call(launch_calls.fail)], settings(partition="no"), folder=tmp_path, name="x")

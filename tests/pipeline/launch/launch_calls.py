@@ -40,6 +40,18 @@ def die_at_first(file: str) -> int:
     return number
 
 
+def preempted_at_first(file: str, times: int) -> int:
+    """Is told to leave, as by SLURM, the first times that it is called; how often it was called."""
+    calls = Path(file)
+    with calls.open("a") as stream:
+        stream.write("called\n")
+    number = len(calls.read_text().splitlines())
+    if number <= times:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        time.sleep(60.0)  # until it is gone
+    return number
+
+
 def always_die() -> None:
     """Kills its own process."""
     os.kill(os.getpid(), signal.SIGKILL)
