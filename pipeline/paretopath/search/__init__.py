@@ -1,7 +1,8 @@
 """The search of a space: which paths are tried, and the study that records them.
 
 :mod:`~paretopath.search.study` runs it, alone; :mod:`~paretopath.search.workers` shares it among
-processes that may die (:mod:`~paretopath.search.claims`). What is tried:
+processes that may die (:mod:`~paretopath.search.claims`); both by one
+:mod:`~paretopath.search.loop`. What is tried: :mod:`~paretopath.search.planning`,
 :mod:`~paretopath.search.candidates` and :mod:`~paretopath.search.samplers`, by default
 :mod:`~paretopath.search.proposer`, which searches (:mod:`~paretopath.search.evolution`) an accuracy
 model (:mod:`~paretopath.search.surrogate`, fitted by :mod:`~paretopath.search.hyperparameters`).

@@ -5,7 +5,7 @@ everything is this worker's; of many, what it has claimed (:mod:`paretopath.sear
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from paretopath.errors import InvalidValueError, ParetopathError
@@ -15,6 +15,11 @@ from paretopath.search.record import Record
 
 SAVE_SECONDS = 1.0  # results that come one by one reach the disk at least this often
 _PATIENCE = 3  # evaluations that raise in a row, before a worker asks whether it is broken
+
+Evaluate = Callable[[Sequence[ExecutionPath]], Iterable[Outcome]]
+"""What paths come to, in order: an :class:`~paretopath.evaluation.source.AccuracySource`, or one
+that takes failures for outcomes.
+"""
 
 
 class Crew(Protocol):
@@ -45,7 +50,7 @@ class Crew(Protocol):
 
 def run(
     crew: Crew,
-    evaluator: Callable[[Sequence[ExecutionPath]], Iterator[Outcome]] | AccuracySource,
+    evaluator: Evaluate,
     *,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -73,7 +78,7 @@ def run(
 
 def _evaluate(
     crew: Crew,
-    evaluator: Callable[[Sequence[ExecutionPath]], Iterator[Outcome]] | AccuracySource,
+    evaluator: Evaluate,
     numbers: Sequence[int],
 ) -> int:
     """Evaluates trials; results are kept as they come, also when interrupted. How many came."""

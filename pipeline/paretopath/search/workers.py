@@ -120,7 +120,7 @@ class _Shared:
             begun, count = self._taken
             self._seconds = self._seconds[0] + time.monotonic() - begun, self._seconds[1] + count
             self._taken, self._pause = None, _PAUSES[0]
-        self._look()
+        self._read()
         missing = self.record.missing(self._settings.trials)
         exhausted = self._exhausted_at == len(self.record)
         return bool(self._wanted()) or (missing > 0 and not exhausted)
@@ -174,7 +174,7 @@ class _Shared:
         time.sleep(self._pause)
         self._pause = min(2 * self._pause, max(_PAUSES[1], self._claims.living / _LOOKS))
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         """Reads what others did: the claims, and the trials themselves only if there are new ones.
 
         A database reads each unfinished trial whole, which with many workers is most of its work.

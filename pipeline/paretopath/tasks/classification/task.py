@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paretopath.errors import InvalidValueError
+from paretopath.tasks.losses import require_loss_settings
 from paretopath.tasks.task import Score
 
 
@@ -31,19 +32,9 @@ class Classification:
     metric: str = field(default="top-1", init=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise InvalidValueError(
-                f"label_smoothing must be in [0, 1), but got {self.label_smoothing}"
-            )
-        if not 0 <= self.distillation_weight <= 1:
-            raise InvalidValueError(
-                f"distillation_weight must be in [0, 1], but got {self.distillation_weight}"
-            )
-        if not 0 < self.distillation_temperature < math.inf:
-            raise InvalidValueError(
-                f"distillation_temperature must be over 0 and finite, "
-                f"but got {self.distillation_temperature}"
-            )
+        require_loss_settings(
+            self.label_smoothing, self.distillation_weight, self.distillation_temperature
+        )
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy of a batch."""

@@ -1,12 +1,11 @@
 """One class a pixel: cross-entropy with an ignored class, distillation of logits, mean IoU."""
 
-import math
 from dataclasses import dataclass, field
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from paretopath.errors import InvalidValueError
+from paretopath.tasks.losses import require_loss_settings
 from paretopath.tasks.segmentation.mean_iou import MeanIoU, resized
 from paretopath.tasks.segmentation.windows import SlidingWindow
 
@@ -35,19 +34,9 @@ class Segmentation:
     metric: str = field(default="mIoU", init=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise InvalidValueError(
-                f"label_smoothing must be in [0, 1), but got {self.label_smoothing}"
-            )
-        if not 0 <= self.distillation_weight <= 1:
-            raise InvalidValueError(
-                f"distillation_weight must be in [0, 1], but got {self.distillation_weight}"
-            )
-        if not 0 < self.distillation_temperature < math.inf:
-            raise InvalidValueError(
-                f"distillation_temperature must be over 0 and finite, "
-                f"but got {self.distillation_temperature}"
-            )
+        require_loss_settings(
+            self.label_smoothing, self.distillation_weight, self.distillation_temperature
+        )
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy over the pixels that are not ignored; 0 if all are."""
