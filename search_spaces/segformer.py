@@ -25,6 +25,7 @@ from paretopath.elastic import (
     ElasticConv2d,
     ElasticLinear,
     ElasticModel,
+    Onto,
     Reader,
     State,
     Unit,
@@ -299,11 +300,12 @@ class Block(Unit):
     def forward(self, state: State, choice: Choice) -> State:
         width, hidden = self._widths(choice)
         layer, x = self.layer, state[-1]
-        attended = layer.hidden_dropout(self._attend(layer.layernorm_before(x), width))
-        x = layer.drop_path(attended) + x
-        return (*state[:-1], layer.drop_path(self._mix(layer.layernorm_after(x), hidden)) + x)
+        attended = self._attend(layer.layernorm_before(x), width, Onto(x.flatten(1, 2)))
+        x = layer.drop_path(layer.hidden_dropout(attended)) + x
+        mixed = self._mix(layer.layernorm_after(x), hidden, Onto(x))
+        return (*state[:-1], layer.drop_path(mixed) + x)
 
-    def _attend(self, x: Tensor, width: int) -> Tensor:
+    def _attend(self, x: Tensor, width: int, onto: Onto) -> Tensor:
         attention = self.layer.attention
         height, wide = x.shape[1:3]
         tokens = x.flatten(1, 2)
@@ -322,15 +324,15 @@ class Block(Unit):
             dropout_p=attention.attention_dropout if self.training else 0.0,
             scale=attention.scaling,
         )
-        projected = attention.o_proj(out.transpose(1, 2).flatten(2))
+        projected = attention.o_proj(out.transpose(1, 2).flatten(2), onto=onto)
         grid: Tensor = projected.unflatten(1, (height, wide))
         return grid
 
-    def _mix(self, x: Tensor, hidden: int) -> Tensor:
+    def _mix(self, x: Tensor, hidden: int, onto: Onto) -> Tensor:
         mlp = self.layer.mlp
         h = mlp.fc1(x, hidden).permute(0, 3, 1, 2)  # (B, hidden, Y, X)
         h = mlp.dwconv.dwconv(h).permute(0, 2, 3, 1)
-        mixed: Tensor = mlp.dropout(mlp.fc2(mlp.dropout(mlp.activation_fn(h))))
+        mixed: Tensor = mlp.dropout(mlp.fc2(mlp.dropout(mlp.activation_fn(h)), onto=onto))
         return mixed
 
     def extract(self, choice: Choice) -> nn.Module:

@@ -27,6 +27,7 @@ from paretopath.elastic import (
     Choice,
     ElasticLinear,
     ElasticModel,
+    Onto,
     Reader,
     State,
     Unit,
@@ -296,19 +297,26 @@ class Block(Unit):
         heads, hidden = self._widths(choice)
         layer, x = self.layer, state[-1]
         height, width = x.shape[1:3]
-        padded, _ = layer.maybe_pad(layer.layernorm_before(x), height, width)
-        size = padded.shape[1:3]
-        windows = window_partition(layer.cyclic_shift(padded), layer.window_size).flatten(1, 2)
+        windows, size = self._windows(layer.layernorm_before(x))
         mask = layer.get_attn_mask(*size, dtype=x.dtype, device=x.device)
-        attended = layer.dropout(self._attend(windows, mask, heads))
+        skip = x  # as it is now
+        onto = Onto(lambda: self._windows(skip)[0])
+        attended = layer.dropout(self._attend(windows, mask, heads, onto))
         attended = attended.unflatten(1, (layer.window_size, layer.window_size))
         whole = layer.cyclic_shift(window_reverse(attended, layer.window_size, *size), reverse=True)
         x = x + layer.drop_path(whole[:, :height, :width])
         mlp = layer.mlp
         h = mlp.activation_fn(mlp.fc1(layer.layernorm_after(x), hidden))  # (B, Y, X, hidden)
-        return (*state[:-1], layer.dropout(mlp.fc2(h)) + x)
+        return (*state[:-1], layer.dropout(mlp.fc2(h, onto=Onto(x))) + x)
 
-    def _attend(self, windows: Tensor, mask: Tensor | None, heads: int) -> Tensor:
+    def _windows(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Windows (B * n, N, C) of a map (B, Y, X, C), shifted, and the map's size when padded."""
+        layer = self.layer
+        padded, _ = layer.maybe_pad(x, *x.shape[1:3])
+        windows = window_partition(layer.cyclic_shift(padded), layer.window_size).flatten(1, 2)
+        return windows, padded.shape[1:3]
+
+    def _attend(self, windows: Tensor, mask: Tensor | None, heads: int, onto: Onto) -> Tensor:
         """Attention within windows (B * n, N, C); ``mask`` is (n, N, N)."""
         attention = self.layer.attention
         width = heads * attention.head_dim
@@ -332,7 +340,7 @@ class Block(Unit):
             dropout_p=attention.attention_dropout if self.training else 0.0,
             scale=attention.scaling,
         )
-        projected: Tensor = attention.o_proj(out.transpose(1, 2).flatten(2))
+        projected: Tensor = attention.o_proj(out.transpose(1, 2).flatten(2), onto=onto)
         return projected
 
     def extract(self, choice: Choice) -> nn.Module:

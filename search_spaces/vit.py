@@ -17,6 +17,7 @@ from paretopath.elastic import (
     Choice,
     ElasticLinear,
     ElasticSpace,
+    Onto,
     Reader,
     State,
     Unit,
@@ -227,19 +228,21 @@ class VitBlock(Unit):
     def forward(self, state: State, choice: Choice) -> State:
         heads, hidden = self._widths(choice)
         block, x = self.block, state  # (B, N, D)
-        x = x + block.drop_path1(block.ls1(self._attend(block.norm1(x), heads)))
+        attended = self._attend(block.norm1(x), heads, Onto(x, block.ls1))
+        x = x + block.drop_path1(block.ls1(attended))
         mlp = block.mlp
         h = mlp.drop1(mlp.act(mlp.fc1(block.norm2(x), hidden)))  # (B, N, hidden)
-        return x + block.drop_path2(block.ls2(mlp.drop2(mlp.fc2(h))))
+        return x + block.drop_path2(block.ls2(mlp.drop2(mlp.fc2(h, onto=Onto(x, block.ls2)))))
 
-    def _attend(self, x: Tensor, heads: int) -> Tensor:
+    def _attend(self, x: Tensor, heads: int, onto: Onto) -> Tensor:
         attn = self.block.attn
         b, n, _ = x.shape
         qkv = attn.qkv(x, heads * 3 * self.head_dim).view(b, n, heads, 3, self.head_dim)
         q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)  # (B, heads, N, head_dim) each
         dropout = attn.attn_drop.p if self.training else 0.0
         out = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v, dropout_p=dropout)
-        projected: Tensor = attn.proj_drop(attn.proj(out.transpose(1, 2).reshape(b, n, -1)))
+        merged = out.transpose(1, 2).reshape(b, n, -1)
+        projected: Tensor = attn.proj_drop(attn.proj(merged, onto=onto))
         return projected
 
     def extract(self, choice: Choice) -> nn.Module:

@@ -17,6 +17,7 @@ from paretopath.elastic.model import (
     Step,
     Unit,
 )
+from paretopath.elastic.stream import Onto
 
 __all__ = [
     "ChannelGroup",
@@ -27,6 +28,7 @@ __all__ = [
     "ElasticLinear",
     "ElasticModel",
     "ElasticSpace",
+    "Onto",
     "Reader",
     "State",
     "Step",

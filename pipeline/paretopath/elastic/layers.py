@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from paretopath.elastic.compensation import Operands, compensation_of
 from paretopath.elastic.own import own_of
+from paretopath.elastic.stream import Onto
 from paretopath.errors import InvalidValueError
 
 M = TypeVar("M", bound=nn.Module)
@@ -18,7 +19,7 @@ class ElasticLinear(nn.Linear):
     """A linear layer that can run with its first inputs and outputs alone; weights are views.
 
     With a compensation (see :mod:`paretopath.elastic.compensation`) narrower inputs take re-solved
-    weights instead.
+    weights instead; a path may have a weight and a bias of its own (:func:`own_of`).
     """
 
     @classmethod
@@ -30,11 +31,17 @@ class ElasticLinear(nn.Linear):
 
     def operands(self, inputs: int, outputs: int) -> Operands:
         """Weight (outputs, inputs) and bias (outputs,) of the narrowed layer, as views."""
-        weight, bias = _kept_inputs(self, (inputs,), (self.in_features,))
+        weight, bias = _own_or_kept(self, (inputs,), (self.in_features,))
         return weight[:outputs], bias[:outputs] if bias is not None else None
 
-    def forward(self, x: Tensor, outputs: int | None = None) -> Tensor:
-        """(..., inputs) -> (..., outputs); as many inputs as ``x`` has, all outputs by default."""
+    def forward(self, x: Tensor, outputs: int | None = None, *, onto: Onto | None = None) -> Tensor:
+        """(..., inputs) -> (..., outputs); as many inputs as ``x`` has, all outputs by default.
+
+        Args:
+            x: the input.
+            outputs: how many are computed.
+            onto: what becomes of the result; nothing here depends on it.
+        """
         return F.linear(x, *self.operands(x.shape[-1], outputs or self.out_features))
 
     def narrow(self, inputs: int, outputs: int) -> nn.Linear:
@@ -48,7 +55,7 @@ class ElasticConv2d(nn.Conv2d):
     """A convolution that can run with its first channels alone: dense, or depthwise.
 
     With a compensation (see :mod:`paretopath.elastic.compensation`) narrower inputs take re-solved
-    weights instead.
+    weights instead; a path may have a weight and a bias of its own (:func:`own_of`).
 
     Attributes:
         segments: the channels that each part of a concatenated input has at its fullest; one part
@@ -93,11 +100,16 @@ class ElasticConv2d(nn.Conv2d):
         segments = self.segments or (self.in_channels,)
         if isinstance(inputs, int):
             inputs = segments if inputs == self.in_channels else (inputs,)
-        weight, bias = _kept_inputs(self, tuple(inputs), segments)
+        weight, bias = _own_or_kept(self, tuple(inputs), segments)
         return weight[:outputs], bias[:outputs] if bias is not None else None
 
     def forward(
-        self, x: Tensor, outputs: int | None = None, kept: Sequence[int] | None = None
+        self,
+        x: Tensor,
+        outputs: int | None = None,
+        kept: Sequence[int] | None = None,
+        *,
+        onto: Onto | None = None,
     ) -> Tensor:
         """(B, inputs, IY, IX) -> (B, outputs, OY, OX); a depthwise one: as many as inputs.
 
@@ -105,6 +117,7 @@ class ElasticConv2d(nn.Conv2d):
             x: the input; where it has several segments, ``kept`` of each, concatenated.
             outputs: all by default.
             kept: the input channels of each segment; needed where there are several.
+            onto: what becomes of the result; nothing here depends on it.
         """
         inputs = x.shape[1]
         outputs = inputs if self.groups > 1 else outputs or self.out_channels
@@ -199,6 +212,15 @@ def absorb_bias(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         assert norm.running_mean is not None
         norm.running_mean -= conv.bias
         conv.bias = None
+
+
+def _own_or_kept(layer: ElasticLayer, kept: tuple[int, ...], segments: tuple[int, ...]) -> Operands:
+    """Weight (outputs, kept inputs, …) and bias: the path's if it has its own, else the model's."""
+    own = own_of(layer)
+    weight = own.get("weight")
+    if weight is not None:
+        return weight, own.get("bias", layer.bias)
+    return _kept_inputs(layer, kept, segments)
 
 
 def _kept_inputs(layer: ElasticLayer, kept: tuple[int, ...], segments: tuple[int, ...]) -> Operands:

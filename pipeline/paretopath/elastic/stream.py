@@ -1,0 +1,40 @@
+"""What a layer's result is added to: said where the layer is called, for those who re-solve it.
+
+A residual network is a stream that its layers write into: ``skip + through(layer(h))``. Whoever
+runs a unit sees tensors come and go, not what is added to what; so the unit says it in its forward,
+``layer(h, onto=Onto(skip, through))``. The layer itself makes nothing of it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Onto:
+    """The stream that a layer writes into.
+
+    Attributes:
+        skip: what the layer's result is added to, of its shape; or what gives it, where bringing it
+            into that shape takes work that a forward pass can do without.
+        through: what the result passes before it is added: a module that scales and shifts each
+            channel, such as a layer scale or a batch normalisation. Nothing if None.
+    """
+
+    skip: Tensor | Callable[[], Tensor]
+    through: Callable[[Tensor], Tensor] | None = None
+
+    def stream(self) -> Tensor:
+        """What the layer's result is added to."""
+        return self.skip if isinstance(self.skip, Tensor) else self.skip()
+
+    def scale(self, result: Tensor) -> Tensor:
+        """By how much the stream moves with each channel of the result, of its data type.
+
+        Args:
+            result: of the layer, or anything of its shape: (1, C, 1, 1) or (1, …, C) broadcast.
+        """
+        ones = torch.ones_like(result[:1])
+        return ones if self.through is None else self.through(ones) - self.through(0 * ones)
