@@ -22,8 +22,8 @@ from paretopath.cost import CostTable
 from paretopath.cost import create as cost_model
 from paretopath.data import load_data
 from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.elastic.prefixes import PrefixTree
 from paretopath.evaluation.evaluator import Evaluator
-from paretopath.evaluation.prefixes import PrefixTree
 from paretopath.paths import ExecutionPath, Value
 from paretopath.recipe import load_recipe
 from paretopath.tasks.registry import create_task

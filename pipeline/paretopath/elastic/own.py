@@ -1,14 +1,11 @@
 """What belongs to one path alone, and how the layers of a unit come by it.
 
 One set of weights serves all paths; a path may also have tensors of its own that stand in for some
-of the model's: the statistics of its batch normalisations, each under the name that the model's
-have in its state dict. A model hands them to a unit through its :class:`~paretopath.elastic.Step`,
-and a layer asks :func:`own_of` for its part, when it runs and when it is extracted. So nothing in
-the model changes, units know nothing of it, and any number of paths may run at one time, in threads
-or in the branches of a prefix tree.
-
-A layer that can take more than statistics from its path (weights re-solved for it, say) asks in the
-same way, for ``weight`` and ``bias``.
+of the model's: the statistics of its batch normalisations, the weights and biases of layers that
+were re-solved for it, each under the name that the model's have in its state dict. A model hands
+them to a unit through its :class:`~paretopath.elastic.Step`, and a layer asks :func:`own_of` for
+its part, when it runs and when it is extracted. So nothing in the model changes, units know nothing
+of it, and any number of paths may run at one time, in threads or in the branches of a prefix tree.
 """
 
 import hashlib
@@ -30,6 +27,9 @@ from paretopath.weights.files import read_state, write_state
 Tensors = Mapping[str, Tensor | None]
 """By name; None where a layer shall do without, as PyTorch's own layers do."""
 
+NAMES = ("running_mean", "running_var", "weight", "bias")
+"""What layers ask for: batch normalisations for the first two, the others for the last two."""
+
 
 @dataclass(frozen=True)
 class PathTensors:
@@ -38,8 +38,8 @@ class PathTensors:
     Attributes:
         path: canonical.
         tensors: by their names in the model's state dict. Those of a batch normalisation are
-            ``running_mean`` and (biased) ``running_var``, (C,) each, as many channels as the path
-            has there. There may be none.
+            ``running_mean`` and (biased) ``running_var``, (C,) each; those of an elastic layer
+            ``weight`` and ``bias``, as narrow as the layer is on the path. There may be none.
     """
 
     path: ExecutionPath
@@ -51,7 +51,7 @@ class PathTensors:
         return PathTensors(self.path, moved)
 
     def save(self, file: Path | str) -> None:
-        """Writes the tensors as safetensors, some hundred kilobytes; the path is not in it."""
+        """Writes the tensors as safetensors; the path is not in it."""
         write_state(file, {n: t for n, t in self.tensors.items() if t is not None})
 
     @classmethod
@@ -62,8 +62,11 @@ class PathTensors:
             CheckpointError: no such file, or it holds something else.
         """
         state = read_state(file)
-        if not all(name.endswith((".running_mean", ".running_var")) for name in state):
-            raise CheckpointError(f"{file} does not hold batch-normalisation statistics")
+        if not all(name.rpartition(".")[2] in NAMES for name in state):
+            raise CheckpointError(
+                f"{file} does not hold what a path has for itself: batch-normalisation statistics "
+                "and re-solved weights"
+            )
         return cls(path, state)
 
 
@@ -144,6 +147,8 @@ def own_by_unit(units: nn.ModuleDict, tensors: Tensors) -> dict[str, Own]:
             raise InvalidValueError(
                 f"a path has a {full_name!r} of its own, but its model has none"
             )
+        if stood_for is None:  # a bias that the layer gains
+            stood_for = getattr(module, "weight", None)
         if tensor is not None and isinstance(stood_for, Tensor):
             tensor = tensor.to(stood_for)
         found.setdefault(key, {}).setdefault(module, {})[name] = tensor

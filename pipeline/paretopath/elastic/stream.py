@@ -5,10 +5,9 @@ runs a unit sees tensors come and go, not what is added to what; so the unit say
 ``layer(h, onto=Onto(skip, through))``. The layer itself makes nothing of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -30,11 +29,13 @@ class Onto:
         """What the layer's result is added to."""
         return self.skip if isinstance(self.skip, Tensor) else self.skip()
 
-    def scale(self, result: Tensor) -> Tensor:
-        """By how much the stream moves with each channel of the result, of its data type.
+    def scale(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """By how much the stream moves with each channel of the result.
 
         Args:
-            result: of the layer, or anything of its shape: (1, C, 1, 1) or (1, …, C) broadcast.
+            shape: of one position of the result: (1, C, 1, 1) of a convolution's, (1, C) otherwise.
+            like: has its device and data type.
         """
-        ones = torch.ones_like(result[:1])
-        return ones if self.through is None else self.through(ones) - self.through(0 * ones)
+        ones = like.new_ones(shape)
+        moved = ones if self.through is None else self.through(ones) - self.through(0 * ones)
+        return moved.flatten()

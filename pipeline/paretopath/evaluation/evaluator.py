@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from paretopath.elastic import ElasticModel, State, Step
 from paretopath.elastic.own import PathTensors
+from paretopath.elastic.prefixes import PrefixTree, settled_steps
 from paretopath.errors import InvalidValueError
-from paretopath.evaluation.prefixes import PrefixTree, settled_steps
 from paretopath.paths import ExecutionPath, SearchSpace, Value
 from paretopath.tasks.task import Score, Scorer, Task
 

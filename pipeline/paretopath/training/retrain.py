@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from paretopath.elastic import ElasticModel
-from paretopath.evaluation.prefixes import PrefixTree
+from paretopath.elastic.prefixes import PrefixTree
 from paretopath.paths import ExecutionPath
 from paretopath.recipe import TrainSettings
 from paretopath.tasks.task import Task

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from paretopath.elastic import Choice, ElasticModel, ElasticSpace, State, Unit
 from paretopath.elastic.own import PathTensors
+from paretopath.elastic.prefixes import PrefixTree
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.batch_norm import recalibrate
-from paretopath.evaluation.prefixes import PrefixTree
 from paretopath.paths import Decision, ExecutionPath
 from tests.pipeline.normalised_space import NormalisedSpace
 

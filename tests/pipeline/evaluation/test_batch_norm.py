@@ -130,7 +130,7 @@ def test_a_path_without_normalisations_has_none_to_keep(tmp_path: Path) -> None:
 
 def test_other_files_are_not_taken_for_statistics(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match="does not hold batch-normalisation statistics"):
+    with pytest.raises(CheckpointError, match="does not hold what a path has for itself"):
         PathTensors.load(tmp_path / "weights.pth", ExecutionPath({"width": 4}))
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from paretopath.elastic import Choice, ElasticLinear, ElasticModel, ElasticSpace, State, Unit
+from paretopath.elastic.prefixes import PrefixTree, settled_steps
 from paretopath.evaluation.evaluator import Evaluator
-from paretopath.evaluation.prefixes import PrefixTree, settled_steps
 from paretopath.paths import Condition, Decision, ExecutionPath
 from paretopath.tasks.classification.task import Classification
 from paretopath.tasks.task import Score

@@ -1,10 +1,10 @@
 """Paths as a tree of shared steps, walked depth first with few states alive."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from paretopath.elastic import ElasticModel, State, Step, Unit
+from paretopath.elastic.model import ElasticModel, State, Step, Unit
 from paretopath.elastic.own import PathTensors
 from paretopath.paths import ABSENT, ExecutionPath, SearchSpace, Value
 
@@ -24,6 +24,10 @@ class Node:
     children: list["Node"] = field(default_factory=list)
     paths: list[int] = field(default_factory=list)
     count: int = 0
+
+
+def _run_step(node: Node, state: State) -> State:
+    return node.step(state)
 
 
 class PrefixTree:
@@ -83,16 +87,22 @@ class PrefixTree:
             yield node
             stack.extend(node.children[::-1])
 
-    def run(self, images: State) -> Iterator[tuple[int, Any]]:
+    def run(
+        self, images: State, through: Callable[[Node, State], State] = _run_step
+    ) -> Iterator[tuple[int, Any]]:
         """Yields (path index, output) for a batch, each distinct step run once, depth first.
 
         At most :attr:`most_states` states are alive at a time besides ``images``.
+
+        Args:
+            images: the batch, or whatever reaches the first steps.
+            through: what a node makes of the state that reaches it.
         """
         stack: list[tuple[Node, State]] = [(node, images) for node in self.roots[::-1]]
         del images
         while stack:
             node, state = stack.pop()
-            state = node.step(state)
+            state = through(node, state)
             for index in node.paths:
                 yield index, state
             stack.extend((child, state) for child in node.children[::-1])
