@@ -3,7 +3,7 @@
 import inspect
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from paretopath.elastic.own import PathTensors, own_of, together, using
 from paretopath.errors import CheckpointError
 from paretopath.paths import Value
 from paretopath.weights.files import load_reference
-from paretopath.weights.foreign import refuse, split_key, untrained
+from paretopath.weights.foreign import head_is_new, refuse, split_key
 
 BASE_FIELDS = (*inspect.signature(PreTrainedConfig.__init__).parameters, "out_features")
 """Fields of every transformers configuration: none is about the model itself."""
@@ -45,14 +45,16 @@ class PretrainedSpace(ElasticSpace):
 
     Attributes:
         original: the transformers class.
-        replaceable: prefixes of parameters that a checkpoint may lack or have in another shape: a
+        replaceable: prefixes of parameters that a checkpoint may have in another shape: a
             classifier for another number of classes.
+        heads: prefixes of which a checkpoint may lack all parameters: a backbone's.
         ignored: prefixes of parameters that a checkpoint may have and the model not: an auxiliary
             head.
     """
 
     original: ClassVar[type[PreTrainedModel]]
     replaceable: ClassVar[tuple[str, ...]] = ()
+    heads: ClassVar[tuple[str, ...]] = ()
     ignored: ClassVar[tuple[str, ...]] = ()
 
     config: Any
@@ -78,7 +80,13 @@ class PretrainedSpace(ElasticSpace):
             if Path(checkpoint).name == "model.safetensors" and (folder / "config.json").is_file():
                 return self.units_of(self._from_pretrained(str(folder)))
             model = self.reference()
-            load_reference(model, checkpoint, replaceable=self.replaceable, ignored=self.ignored)
+            load_reference(
+                model,
+                checkpoint,
+                replaceable=self.replaceable,
+                heads=self.heads,
+                ignored=self.ignored,
+            )
             return self.units_of(model)
         return self.units_of(self._from_pretrained(checkpoint))
 
@@ -112,23 +120,33 @@ class PretrainedSpace(ElasticSpace):
         finally:
             log.setLevel(level)
         shapes = {str(name): tuple(map(tuple, pair)) for name, *pair in report["mismatched_keys"]}
-        new = [*report["missing_keys"], *shapes]
-        random = {n for n in new if self.replaceable and n.startswith(self.replaceable)}
+        missing = {str(name) for name in report["missing_keys"]}
+        random = {name for name in shapes if name.startswith(self.replaceable)}
+        random |= {name for name in missing if name.startswith(self._lacking(model, missing))}
         refuse(
             checkpoint,
-            sorted({*report["missing_keys"]} - random),
+            sorted(missing - random),
             [
                 f"{name!r} must have shape {wanted}, but got {got}"
                 for name, (got, wanted) in sorted(shapes.items())
                 if name not in random
             ],
-            sorted(n for n in report["unexpected_keys"] if not n.startswith(self.ignored or "\n")),
+            sorted(n for n in report["unexpected_keys"] if not n.startswith(self.ignored)),
         )
-        heads = sorted(n for n in random if not n.startswith(self.ignored or "\n"))
-        if heads:
-            known = shapes[heads[0]][0][0] if heads[0] in shapes else 0
-            untrained(checkpoint, known, int(self.config.num_labels))
+        new = sorted(name for name in random if not name.startswith(self.ignored))
+        if new:
+            known = next((shapes[name][0][0] for name in new if name in shapes), 0)
+            head_is_new(model, checkpoint, new, known, int(self.config.num_labels))
         return model.eval()  # type: ignore[no-any-return]
+
+    def _lacking(self, model: nn.Module, missing: Collection[str]) -> tuple[str, ...]:
+        """Prefixes of heads of which a checkpoint lacks everything, and of what is not used."""
+        names = [name for name, _ in model.named_parameters()]
+        return self.ignored + tuple(
+            head
+            for head in self.heads
+            if all(name in missing for name in names if name.startswith(head))
+        )
 
 
 def plain_state(module: nn.Module, prefix: str) -> dict[str, Tensor]:

@@ -106,6 +106,8 @@ class SegformerSpace(PretrainedSpace):
 
     original = SegformerForSemanticSegmentation
     replaceable = ("decode_head.classifier.",)
+    heads = ("decode_head.",)
+    ignored = ("classifier.",)  # of an encoder that was trained on whole images
 
     @checked
     def __init__(

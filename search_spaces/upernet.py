@@ -98,7 +98,8 @@ class UpernetSwinSpace(PretrainedSpace):
     """
 
     original = UperNetForSemanticSegmentation
-    replaceable = ("decode_head.classifier.", "backbone.swin.layernorm.")
+    replaceable = ("decode_head.classifier.",)
+    heads = ("decode_head.",)
     ignored = ("auxiliary_head.", "backbone.swin.layernorm.")
 
     @checked

@@ -34,6 +34,7 @@ from paretopath.elastic.options import (
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, Decision
 from paretopath.weights.files import load_reference
+from paretopath.weights.new import mark_new
 from search_spaces.timm_alone import (
     Attention,
     Block,
@@ -143,7 +144,10 @@ class VitSpace(ElasticSpace):
         for i, block in enumerate(vit.blocks):
             units.append(VitBlock(f"blocks.{i}", block, self.runs[i]))
             if i + 1 in self.exits:
-                units.append(Exit(f"exits.{i + 1}", vit, Condition("exit", (i + 1,))))
+                exit_ = Exit(f"exits.{i + 1}", vit, Condition("exit", (i + 1,)))
+                if checkpoint is not None and i + 1 < len(vit.blocks):
+                    mark_new(exit_, "no exits but the last")
+                units.append(exit_)
         return units
 
 

@@ -23,6 +23,7 @@ from paretopath.errors import (
 )
 from paretopath.paths import ABSENT, ExecutionPath
 from paretopath.weights.files import write_state
+from paretopath.weights.new import new_parameters
 from search_spaces.ofa_resnet import WIDTHS, OfaResNet50Space
 from search_spaces.ofa_resnet_units import BASE_DEPTHS, EXPANDS, OfaResNet50, channels, middle_width
 from tests.search_spaces.space_contract import MacsOnly, SpaceContract
@@ -210,7 +211,9 @@ def test_another_number_of_classes_keeps_the_trunk(tmp_path: Path) -> None:
     write_state(tmp_path / "supernet.safetensors", state)
     space = OfaResNet50Space(resolutions=[32], num_classes=10)
     with pytest.warns(UntrainedClassifier, match="1000 classes, but the model's has 10"):
-        loaded = official_state(space.build(checkpoint=str(tmp_path / "supernet.safetensors")))
+        model = space.build(checkpoint=str(tmp_path / "supernet.safetensors"))
+    loaded = official_state(model)
+    assert {name.split(".")[1] for name in new_parameters(model)} == {"classifier"}
     assert loaded["classifier.linear.linear.weight"].shape == (10, 2048)
     assert torch.equal(
         loaded["blocks.17.conv3.conv.conv.weight"], state["blocks.17.conv3.conv.conv.weight"]

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import SegformerForSemanticSegmentation
+from transformers import SegformerForImageClassification, SegformerForSemanticSegmentation
 
 import search_spaces
 from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.errors import CheckpointError, InvalidValueError, UntrainedClassifier
 from paretopath.evaluation.batch_norm import recalibrate
 from paretopath.tracing import total_macs, trace_layers
+from paretopath.weights.new import new_parameters
 from search_spaces.pretrained import PretrainedSpace
 from tests.search_spaces.space_contract import SpaceContract
 
@@ -188,7 +189,22 @@ def test_checkpoint_of_another_number_of_classes_keeps_all_but_the_classifier(
     )
     images = torch.randn(1, *other.input_shape)
     with pytest.warns(UntrainedClassifier, match="5 classes, but the model's has 3"):
-        assert other.build(checkpoint=str(tmp_path))(images).shape == (1, 3, 16, 24)
+        model = other.build(checkpoint=str(tmp_path))
+    assert model(images).shape == (1, 3, 16, 24)
+    head = "units.decoder.head.classifier"
+    assert list(new_parameters(model)) == [f"{head}.weight", f"{head}.bias"]
+
+
+def test_an_encoder_that_was_trained_on_whole_images_leaves_the_decoder_new(
+    tmp_path: Path,
+) -> None:
+    space = small_space()
+    SegformerForImageClassification(space.config).save_pretrained(tmp_path)
+    with pytest.warns(UntrainedClassifier, match="no classifier, but the model's has 5"):
+        model = space.build(checkpoint=str(tmp_path))
+    decoder = next(unit for unit in model.chain if unit.name == "decoder")
+    assert set(new_parameters(decoder)) == {name for name, _ in decoder.named_parameters()}
+    assert len(new_parameters(model)) == len(new_parameters(decoder))
 
 
 def test_checkpoint_of_another_width_is_refused(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from transformers import UperNetForSemanticSegmentation
 
 import search_spaces
 from paretopath.elastic import ElasticModel, ElasticSpace
-from paretopath.errors import CheckpointError, InvalidValueError
+from paretopath.errors import CheckpointError, InvalidValueError, UntrainedClassifier
 from paretopath.tracing import total_macs, trace_layers
+from paretopath.weights.new import new_parameters
 from search_spaces.pretrained import PretrainedSpace
 from tests.search_spaces.space_contract import SpaceContract
 
@@ -71,6 +72,22 @@ def test_late_upsampling_is_the_same_function(size: tuple[int, int], narrow: boo
         with model.active({**widths, "decoder.form": form}):
             outputs.append(model(images))
     torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-6)
+
+
+def test_checkpoint_of_another_number_of_classes_leaves_the_classifier_new(tmp_path: Path) -> None:
+    small_space().build().extract(small_space().full).save_pretrained(tmp_path)
+    other = search_spaces.create(
+        "upernet_swin",
+        variant=None,
+        arguments=ARGUMENTS,
+        backbone=BACKBONE,
+        image_size=(40, 72),
+        num_classes=3,
+    )
+    with pytest.warns(UntrainedClassifier, match="5 classes, but the model's has 3"):
+        model = other.build(checkpoint=str(tmp_path))
+    head = "units.decoder.head.classifier"
+    assert list(new_parameters(model)) == [f"{head}.weight", f"{head}.bias"]
 
 
 def test_full_path_extracts_to_a_model_that_saves(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from paretopath.errors import (
     InvalidValueError,
     UntrainedClassifier,
 )
+from paretopath.weights.new import new_parameters
 from search_spaces.vit import VitSpace
 from tests.search_spaces.space_contract import SpaceContract
 
@@ -121,7 +122,31 @@ def test_a_classifier_for_other_classes_starts_anew(tmp_path) -> None:
     file = tmp_path / "vit.safetensors"
     save_file(make_space(num_classes=7).reference().state_dict(), file)
     with pytest.warns(UntrainedClassifier, match="7 classes, but the model's has 10"):
-        assert make_space().build(str(file))(torch.randn(2, 1, 8, 8)).shape == (2, 10)
+        model = make_space().build(str(file))
+    assert model(torch.randn(2, 1, 8, 8)).shape == (2, 10)
+    units = model.chain
+    for unit in units:
+        new = set(new_parameters(unit))
+        everything = {name for name, _ in unit.named_parameters()}
+        if unit is units[-1]:  # its norm is the checkpoint's
+            assert new == {"head.vit.head.weight", "head.vit.head.bias"}
+        else:
+            assert new == (everything if unit.is_exit else set()), unit.name
+
+
+def test_a_backbone_without_a_head_leaves_exits_and_classifier_new(tmp_path) -> None:
+    file = tmp_path / "backbone.safetensors"
+    backbone = VisionTransformer(**ARGUMENTS | {"num_classes": 0})
+    save_file(backbone.state_dict(), file)
+    with pytest.warns(UntrainedClassifier, match="no classifier, but the model's has 10"):
+        model = make_space().build(str(file))
+    new = new_parameters(model)
+    assert {name.split(".")[1] for name in new} == {
+        unit.name.replace(".", "_") for unit in model.chain if unit.is_exit
+    }
+    state = dict(model.named_parameters())
+    original = dict(backbone.named_parameters())
+    assert torch.equal(state["units.stem.vit.pos_embed"], original["pos_embed"])
 
 
 def test_weights_of_another_size_are_refused_by_name(tmp_path) -> None:

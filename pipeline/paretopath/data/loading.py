@@ -87,6 +87,7 @@ def load_data(
         batch_size=config.batch_size,
         eval_batch_size=config.eval_batch_size,
         workers=config.workers,
+        repeats=not any(is_random(spec) for spec in wanted.train or ()),
     )
 
 

@@ -181,6 +181,7 @@ class DataSplits:
         batch_size: images a batch of ``train`` by default.
         eval_batch_size: images a batch of the other splits by default.
         workers: processes that decode images which are not kept in memory.
+        repeats: whether images of ``train`` are the same in every epoch: not augmented.
     """
 
     train: AnySplit
@@ -191,6 +192,7 @@ class DataSplits:
     batch_size: int
     eval_batch_size: int
     workers: int
+    repeats: bool = False
 
     @property
     def num_classes(self) -> int:

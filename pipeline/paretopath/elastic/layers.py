@@ -11,6 +11,7 @@ from paretopath.elastic.compensation import Operands, compensation_of
 from paretopath.elastic.own import own_of
 from paretopath.elastic.stream import Onto
 from paretopath.errors import InvalidValueError
+from paretopath.weights.new import take_marks
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -27,6 +28,7 @@ class ElasticLinear(nn.Linear):
         """The elastic form of a linear layer, sharing its parameters."""
         elastic = cls(linear.in_features, linear.out_features, bias=False, device="meta")
         elastic.weight, elastic.bias = linear.weight, linear.bias
+        take_marks(elastic, linear)
         return elastic
 
     def operands(self, inputs: int, outputs: int) -> Operands:
@@ -84,6 +86,7 @@ class ElasticConv2d(nn.Conv2d):
             device="meta",
         )
         elastic.weight, elastic.bias = conv.weight, conv.bias
+        take_marks(elastic, conv)
         return elastic
 
     def operands(self, inputs: int | Sequence[int], outputs: int) -> Operands:
@@ -153,6 +156,7 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
         elastic.weight, elastic.bias = norm.weight, norm.bias
         elastic.running_mean, elastic.running_var = norm.running_mean, norm.running_var
         elastic.num_batches_tracked = norm.num_batches_tracked
+        take_marks(elastic, norm)
         return elastic
 
     def statistics(self) -> tuple[Tensor, Tensor] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from paretopath.cost.table import PathCosts
 from paretopath.costs import CostName
+from paretopath.jobs.base import Learning
 from paretopath.jobs.reuse import find_weights, made_from
 from paretopath.jobs.starting import resolve
 from paretopath.paths import Value
@@ -25,7 +26,9 @@ class WeightsPlan:
         how: ``kept`` in the run directory, ``taken`` from a run beside it, ``loaded`` from what the
             recipe names, ``trained``, or ``none`` where accuracies are predicted.
         origin: the file or name that they come from; of a family of models, one for each.
-        epochs: of their training.
+        epochs: of their training, or of what loaded ones lack.
+        new: names of the parameters that loaded ones lack, to be trained.
+        trains: ``all`` parameters, those that are ``new``, or ``none``.
         calibration_images: that calibrate them.
     """
 
@@ -33,6 +36,8 @@ class WeightsPlan:
     origin: str | Mapping[str, str] | None = None
     epochs: int | None = None
     calibration_images: int | None = None
+    new: tuple[str, ...] = ()
+    trains: str = "none"
 
 
 @dataclass(frozen=True)
@@ -160,5 +165,11 @@ def _weights(run: Run, parts: Parts, *, fresh: bool) -> WeightsPlan:
     if recipe.weights is not None:
         named = recipe.weights
         origin = {k: str(v) for k, v in named.items()} if isinstance(named, dict) else str(named)
-        return WeightsPlan("loaded", origin, calibration_images=images)
-    return WeightsPlan("trained", epochs=recipe.train.epochs, calibration_images=images)
+        assert parts.base is not None
+        learning = Learning.of(parts.base, recipe)
+        trains = "all" if learning.is_whole else "new" if learning.new else "none"
+        epochs = recipe.train.epochs if learning.parameters else None
+        return WeightsPlan("loaded", origin, epochs, images, tuple(learning.new), trains)
+    return WeightsPlan(
+        "trained", epochs=recipe.train.epochs, calibration_images=images, trains="all"
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from paretopath.jobs.weights import initial_model
+from paretopath.jobs.base import initial_model
 from paretopath.launch import require_slurm
 from paretopath.progress import PhaseListener, phase, unheard
 from paretopath.recipe import Recipe

@@ -1,5 +1,6 @@
 """The base weights of a run: loaded or trained, then calibrated for narrow paths."""
 
+import logging
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -8,9 +9,8 @@ from pathlib import Path
 import torch
 
 from paretopath.calibration.moments import calibrate, draw
-from paretopath.elastic import ElasticModel, ElasticSpace
-from paretopath.elastic.exits import exit_paths
-from paretopath.jobs.epochs import report_epochs
+from paretopath.elastic import ElasticModel
+from paretopath.jobs.base import Learning, initial_model, train_base
 from paretopath.jobs.reuse import MADE_FROM, made_from, take_weights
 from paretopath.progress import PhaseListener, unheard
 from paretopath.recipe import Recipe
@@ -19,7 +19,8 @@ from paretopath.search.storage import exclusive
 from paretopath.tasks.registry import create_task
 from paretopath.training.epoch import EpochListener
 from paretopath.weights.files import write_state
-from paretopath.weights.foreign import classifiers_loaded
+
+_log = logging.getLogger(__name__)
 
 
 def prepare_weights(
@@ -30,11 +31,11 @@ def prepare_weights(
     on_phase: PhaseListener = unheard,
     on_taken: Callable[[Path], None] | None = None,
 ) -> None:
-    """Makes the elastic weights of a run, unless it has them: loaded, or trained; then channels
-    are put in order and layers compensated, as the recipe's calibration says.
+    """Makes the elastic weights of a run, unless it has them: loaded, and what they lack trained
+    (see :mod:`~paretopath.jobs.base`); then channels are put in order and layers compensated, as
+    the recipe's calibration says.
 
-    A run whose accuracies are predicted needs none. Training runs the full path and, where there
-    are exits, the fullest path to each of them.
+    A run whose accuracies are predicted needs none.
 
     Args:
         run: gets its weights file.
@@ -65,36 +66,18 @@ def _make_weights(
     on_epoch: EpochListener | None,
     on_phase: PhaseListener,
 ) -> None:
-    from paretopath.training.retrain import SharedTraining
-    from paretopath.training.trainer import fit
-
     scoring = parts.images
-    settings = run.recipe.train
     model = initial_model(parts.space, run.recipe) if parts.base is None else parts.base
-    if run.recipe.weights is None:
-        task = create_task(run.recipe.task, training=settings)
-        paths = exit_paths(model)
-        every_path = settings.model_copy(update={"paths_per_step": len(paths)})
-        module = SharedTraining(model, paths, every_path, task, distil=False)
-        report = report_epochs(scoring, model, [parts.space.full], on_epoch)
-        fit(
-            module,
-            scoring.data.loader("train", shuffle_seed=settings.seed),
-            checkpoint_dir=run.training_dir,
-            report=report,
-        )
+    learning = Learning.of(model, run.recipe)
+    if learning.says:
+        _log.warning(learning.says)
+    if learning.parameters:
+        train_base(run, model, scoring, learning, on_epoch=on_epoch, on_phase=on_phase)
     for part in model.to(run.device).eval().parts():
         calibrate_model(part, scoring, run.recipe, on_phase=on_phase)
     about = {MADE_FROM: fingerprint} if fingerprint is not None else {}
     write_state(run.weights_file, model.state_dict(), about)
     shutil.rmtree(run.training_dir, ignore_errors=True)
-
-
-def initial_model(space: ElasticSpace, recipe: Recipe) -> ElasticModel:
-    """The model before training and calibration: with a recipe's weights, or random ones."""
-    torch.manual_seed(recipe.train.seed)
-    with classifiers_loaded():
-        return space.build(recipe.weights)
 
 
 def calibrate_model(

@@ -23,7 +23,7 @@ from paretopath.recipe.sections import (
     Search,
     Space,
     Tracking,
-    TrainSettings,
+    Train,
 )
 from paretopath.recipe.tasks import AnyTask, TaskSection, default_section, named_section
 
@@ -47,7 +47,8 @@ class Recipe(Section):
     weights: Weights | dict[str, Weights] | None = Field(
         default=None,
         description="file or hub id of the base model's weights, FILE#KEY for those under a key of "
-        "the file (model.pth#model_ema); of a family of models, one for each; null: train it first",
+        "the file (model.pth#model_ema); of a family of models, one for each; what they lack is "
+        "trained, see train.parameters; null: train all of it",
     )
     data: Data | None = Field(
         default=None, description="may be absent when a predictor gives the accuracies"
@@ -55,7 +56,7 @@ class Recipe(Section):
     hardware: Hardware = Field(default_factory=lambda: Hardware.model_validate({}))
     accuracy: Accuracy = Accuracy()
     calibration: Calibration = Calibration()
-    train: TrainSettings = TrainSettings()
+    train: Train = Train()
     retrain: RetrainSettings = RetrainSettings()
     search: Search = Search()
     tracking: Tracking = Tracking()
@@ -65,6 +66,13 @@ class Recipe(Section):
     def _data_where_needed(self) -> Self:
         if self.data is None and self.accuracy.source == "data":
             raise ValueError("the section data is missing, and accuracy.source is data")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_from_somewhere(self) -> Self:
+        untrained = self.weights is None and self.train.parameters == "none"
+        if untrained and self.accuracy.source == "data":
+            raise ValueError("train.parameters none needs weights, but the recipe names none")
         return self
 
     def data_for(self, purpose: str) -> Data:

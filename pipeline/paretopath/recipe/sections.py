@@ -209,6 +209,17 @@ class TrainSettings(Section):
         return self
 
 
+class Train(TrainSettings):
+    """How the base model is trained before the search."""
+
+    parameters: Literal["new", "all", "none"] = Field(
+        default="new",
+        description="which are trained where weights are given: new: those that the weights don't "
+        "bring, such as a classifier for other classes and exits, on the frozen rest; all; or "
+        "none, and weights that lack some are refused",
+    )
+
+
 class RetrainSettings(TrainSettings):
     """How selected paths are retrained."""
 

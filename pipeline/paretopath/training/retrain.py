@@ -23,7 +23,7 @@ from paretopath.tasks.task import Task
 Batch = tuple[Tensor, Any]
 
 
-class _Training(pl.LightningModule):
+class Training(pl.LightningModule):
     """AdamW with linear warm-up and cosine decay, per step."""
 
     def __init__(self, settings: TrainSettings, task: Task) -> None:
@@ -66,7 +66,7 @@ class _Training(pl.LightningModule):
         }
 
 
-class SharedTraining(_Training):
+class SharedTraining(Training):
     """Trains paths together in one elastic model.
 
     Every step runs the full path and the smallest of ``paths``, and ``settings.paths_per_step`` of
@@ -129,7 +129,7 @@ class SharedTraining(_Training):
         return loss / len(paths)
 
 
-class SeparateTraining(_Training):
+class SeparateTraining(Training):
     """Trains the plain model of one path, taught by the full path.
 
     Args:

@@ -14,12 +14,12 @@ from paretopath.errors import CheckpointError, nearest
 from paretopath.files import write_atomically
 from paretopath.weights.foreign import (
     differences,
+    head_is_new,
     load_plain,
     refuse,
     renamed,
     split_key,
     state_within,
-    untrained,
 )
 from paretopath.weights.known import known_checkpoints
 
@@ -184,7 +184,7 @@ def load_into(model: nn.Module, file: Path | str) -> None:
 
     state = read_state(file)
     restore_compensations(model, state)
-    _assign(model, state, str(file), replaceable=())
+    _assign(model, state, str(file))
 
 
 def load_reference(
@@ -192,6 +192,7 @@ def load_reference(
     checkpoint: str,
     *,
     replaceable: Sequence[str] = (),
+    heads: Sequence[str] | None = None,
     ignored: Sequence[str] = (),
     rename: Callable[[str], str] = str,
     adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
@@ -204,8 +205,11 @@ def load_reference(
             ``timm/vit_base_patch16_224.augreg_in21k``; ``FILE#KEY`` for what a file holds under a
             key.
         replaceable: prefixes of entries that keep their new random weights where the shape differs:
-            a classifier for another number of classes, of which
-            :class:`~paretopath.errors.UntrainedClassifier` warns.
+            a classifier for another number of classes. They are marked as new (see
+            :mod:`~paretopath.weights.new`), and :class:`~paretopath.errors.UntrainedClassifier`
+            warns.
+        heads: prefixes of which a checkpoint may lack all entries, a backbone's that has no head;
+            they are new then. ``replaceable`` if None.
         ignored: prefixes of entries that the checkpoint may hold and the model does not.
         rename: the model's name of an entry that the checkpoint holds.
         adapt: what makes a state dict, by the model's names, one of the model's shapes.
@@ -216,7 +220,7 @@ def load_reference(
     origin, key = split_key(checkpoint)
     state = adapt(renamed(read_state(_locate(origin), key), model.state_dict(), rename))
     state = {name: t for name, t in state.items() if not name.startswith(tuple(ignored))}
-    _assign(model, state, checkpoint, replaceable=replaceable)
+    _assign(model, state, checkpoint, replaceable, replaceable if heads is None else heads)
 
 
 def _locate(checkpoint: str) -> Path:
@@ -249,17 +253,23 @@ def _from_hub(name: str) -> Path:
 
 
 def _assign(
-    model: nn.Module, state: Mapping[str, Tensor], source: str, *, replaceable: Sequence[str]
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    source: str,
+    replaceable: Sequence[str] = (),
+    heads: Sequence[str] = (),
 ) -> None:
     own = model.state_dict()
     counts = "num_batches_tracked"  # PyTorch's own count, which it fills in itself
     keep = {name: tensor for name, tensor in state.items() if not name.endswith(counts)}
     keep |= {name: state.get(name, t) for name, t in own.items() if name.endswith(counts)}
     missing, reshaped, unknown = differences(_shapes(keep), _shapes(own))
-    random = [name for name in reshaped if replaceable and name.startswith(tuple(replaceable))]
+    lacking = [head for head in heads if not any(name.startswith(head) for name in state)]
+    other = [name for name in reshaped if name.startswith(tuple(replaceable))]
+    random = [*other, *(name for name in missing if name.startswith(tuple(lacking)))]
     refuse(
         source,
-        missing,
+        [name for name in missing if name not in random],
         [
             f"{name!r} must have shape {tuple(own[name].shape)}, but got {tuple(keep[name].shape)}"
             for name in reshaped
@@ -267,9 +277,11 @@ def _assign(
         ],
         unknown,
     )
-    if random:
-        untrained(source, len(keep[random[0]]), len(own[random[0]]))
     model.load_state_dict(keep | {name: own[name] for name in random})
+    if random:
+        known = len(keep[other[0]]) if other else 0
+        classes = [len(own[name]) for name in random if name.startswith(tuple(replaceable))]
+        head_is_new(model, source, random, known, classes[0])
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

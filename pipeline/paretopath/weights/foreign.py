@@ -10,16 +10,16 @@ import pathlib
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paretopath.errors import CheckpointError, UntrainedClassifier, nearest
+from paretopath.weights.new import mark_new
 
 # Where training scripts keep a state dict; averaged weights first, as timm prefers them.
 KEYS = (
@@ -158,29 +158,23 @@ def refuse(
         raise CheckpointError(f"{source} does not fit the model: {'; '.join(found[:3])}{more}")
 
 
-def untrained(source: str, known: int, classes: int) -> None:
-    """Warns that a model's classifier keeps its random weights, since a checkpoint's is another.
+def head_is_new(
+    model: nn.Module, source: str, names: Sequence[str], known: int, classes: int
+) -> None:
+    """Marks a model's head as new, since a checkpoint has another one or none, and warns of it.
 
     Args:
-        source: where the weights are from.
+        model: with random weights under ``names``.
+        source: where the other weights are from.
+        names: of the head's entries that are new.
         known, classes: outputs of the checkpoint's classifier and of the model's; 0 known: it has
             none.
     """
     has = f"a classifier of {known} classes" if known else "no classifier"
-    way = f": num_classes must be {known}" if known else "; weights must come with one"
-    message = (
-        f"{source} has {has}, but the model's has {classes}, which would stay as drawn at random, "
-        f"never trained{way}"
-    )
+    why = f"{has}, but the model's has {classes}"
+    mark_new(model, why, names)
+    message = f"{source} has {why}: it is as drawn at random until it is trained"
     warnings.warn(UntrainedClassifier(message), stacklevel=3)
-
-
-@contextmanager
-def classifiers_loaded() -> Iterator[None]:
-    """Inside the block, a classifier that would stay untrained is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UntrainedClassifier)
-        yield
 
 
 def _is_state(content: Mapping[Any, Any]) -> bool:

@@ -97,6 +97,22 @@ def test_a_person_reads_all_of_it_at_80_columns(tiny_recipe: Path) -> None:
         assert said in text
 
 
+def test_what_weights_lack_and_how_it_will_be_trained_is_said(
+    plan: Plan, tmp_path: Path, tiny_recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = load_recipe(tiny_recipe).space.options["arguments"]
+    file = tmp_path / "mine.pth"
+    torch.save(VisionTransformer(**arguments | {"num_classes": 4}).state_dict(), file)
+    tiny_recipe.write_text(f"{tiny_recipe.read_text()}weights: {file}\n")
+    weights = plan()["weights"]
+    assert weights["how"] == "loaded" and weights["epochs"] == 2 and weights["trains"] == "new"
+    assert {name.split(".")[1] for name in weights["new"]} == {"exits_1", "exits_2", "exits_3"}
+    assert run_here("search", tiny_recipe, "--dry-run", "--device", "cpu") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "they lack exits_1.head.vit.fc_norm.weight," in said
+    assert "these alone trained 2 epochs on 1,078 images" in said
+
+
 @pytest.mark.parametrize("how", ["kept", "taken", "moved", "loaded"])
 def test_where_weights_will_come_from_is_said(
     how: str, plan: Plan, searched: Path, tmp_path: Path, tiny_recipe: Path

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import search_spaces
 from paretopath.errors import CheckpointError, UntrainedClassifier
 from paretopath.weights.files import load_reference, read_state
-from paretopath.weights.foreign import classifiers_loaded
+from paretopath.weights.new import new_parameters
 
 State = dict[str, Tensor]
 
@@ -102,17 +102,28 @@ def test_the_first_three_differences_are_named_one_of_each_kind_first(tmp_path: 
         load_reference(net(), file)
 
 
-def test_a_classifier_of_other_classes_is_told_to_a_user_and_refused_by_a_job(
-    tmp_path: Path,
-) -> None:
+def test_a_classifier_of_other_classes_is_told_and_marked_as_new(tmp_path: Path) -> None:
     file, state = saved(tmp_path, classes=3)
-    said = r"has a classifier of 3 classes, but the model's has 4.*num_classes must be 3"
     model = net(4)
-    with pytest.warns(UntrainedClassifier, match=said):
+    with pytest.warns(UntrainedClassifier, match="a classifier of 3 classes.*model's has 4"):
         load_reference(model, file, replaceable=("2.",))
     assert torch.equal(model[0].weight, state["0.weight"])
-    with pytest.raises(CheckpointError, match=said), classifiers_loaded():
+    assert list(new_parameters(model)) == ["2.weight", "2.bias"]
+
+
+@pytest.mark.parametrize("lacking", [("2.weight", "2.bias"), ("2.weight",)])
+def test_a_checkpoint_may_lack_a_whole_head_and_not_a_part_of_it(
+    lacking: tuple[str, ...], tmp_path: Path
+) -> None:
+    file, _ = saved(tmp_path, lambda s: {n: t for n, t in s.items() if n not in lacking})
+    model = net(4)
+    if len(lacking) == 1:
+        with pytest.raises(CheckpointError, match=r"it lacks '2\.weight'"):
+            load_reference(model, file, replaceable=("2.",))
+        return
+    with pytest.warns(UntrainedClassifier, match="no classifier, but the model's has 4"):
         load_reference(model, file, replaceable=("2.",))
+    assert list(new_parameters(model)) == ["2.weight", "2.bias"]
 
 
 def vit(size: int) -> Any:

@@ -100,6 +100,7 @@ def _images(plan: SearchPlan) -> str:
 def _weights(weights: WeightsPlan, images: int) -> str:
     looked_at = min(weights.calibration_images or 0, images)
     calibrated = f", calibrated on {looked_at:,} of them" if looked_at else ""
+    trained = f"trained {counted(weights.epochs or 0, 'epoch')} on {images:,} images"
     origin = weights.origin
     if isinstance(origin, Mapping):
         origin = ", ".join(f"{name}: {file}" for name, file in origin.items())
@@ -107,10 +108,19 @@ def _weights(weights: WeightsPlan, images: int) -> str:
         "none": "none: accuracies are predicted",
         "kept": f"there: {origin}",
         "taken": f"made from the same: {origin}",
-        "loaded": f"loaded from {origin}{calibrated.replace('of them', 'images')}",
-        "trained": f"trained {counted(weights.epochs or 0, 'epoch')} on {images:,} images"
-        + calibrated,
+        "loaded": f"loaded from {origin}{_learned(weights, trained)}"
+        + (calibrated if weights.epochs else calibrated.replace("of them", "images")),
+        "trained": trained + calibrated,
     }[weights.how]
+
+
+def _learned(weights: WeightsPlan, trained: str) -> str:
+    if weights.trains == "none":
+        return ""
+    new = [name.removeprefix("units.") for name in weights.new]
+    lacking = f"; they lack {_listed(new)}" if new else ""
+    which = "all" if weights.trains == "all" else "these alone" if weights.new else ""
+    return f"{lacking}; {which} {trained}"
 
 
 def _launch(recipe: Recipe) -> str:

@@ -1,0 +1,154 @@
+"""The base model before its calibration: weights that are given, and training of the rest."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
+
+import torch
+
+from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.elastic.exits import exit_paths
+from paretopath.errors import CheckpointError, UntrainedClassifier
+from paretopath.jobs.epochs import report_epochs
+from paretopath.progress import PhaseListener, unheard
+from paretopath.quantities import counted
+from paretopath.recipe import Recipe
+from paretopath.run import Run, Scoring
+from paretopath.tasks.registry import create_task
+from paretopath.training.epoch import EpochListener
+from paretopath.weights.new import new_parameters
+
+_NAMED = 4  # tensors that a sentence names
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What of a base model is trained before its search.
+
+    Attributes:
+        parameters: their names; none if the weights that are given stay as they are.
+        new: those that the given weights lack, each with why.
+        is_whole: whether all of the model is trained.
+        says: one line for people, where given weights don't stay as they are; empty elsewhere.
+    """
+
+    parameters: tuple[str, ...]
+    new: Mapping[str, str]
+    is_whole: bool
+    says: str
+
+    @classmethod
+    def of(cls, model: ElasticModel, recipe: Recipe) -> Self:
+        """As a recipe says it.
+
+        Args:
+            model: with the recipe's weights, from :func:`initial_model`.
+            recipe: names the weights, and the parameters to train where some are given.
+        """
+        everything = tuple(name for name, _ in model.named_parameters())
+        if recipe.weights is None:
+            return cls(everything, {}, True, "")
+        new, settings = new_parameters(model), recipe.train
+        is_whole = settings.parameters == "all"
+        if not new and not is_whole:
+            return cls((), {}, False, "")
+        how = counted(settings.epochs, "epoch")
+        says = f"train.parameters is all: everything is trained first, {how}"
+        if new:
+            rest = "with everything else" if is_whole else "on the frozen rest"
+            says = f"{_lacking(new)} trained first, {how} {rest} (train.parameters)"
+        return cls(everything if is_whole else tuple(new), new, is_whole, says)
+
+
+def _lacking(new: Mapping[str, str]) -> str:
+    """Why tensors are new, and which."""
+    reasons = " and ".join(dict.fromkeys(new.values()))
+    names = [name.removeprefix("units.") for name in new]
+    more = f" and {len(names) - _NAMED} more tensors" if len(names) > _NAMED else ""
+    return f"the weights have {reasons}: {', '.join(names[:_NAMED])}{more} are"
+
+
+def initial_model(space: ElasticSpace, recipe: Recipe) -> ElasticModel:
+    """The model before training and calibration: with a recipe's weights, or random ones.
+
+    Raises:
+        CheckpointError: the weights don't fit; or they lack something that would not be trained:
+            the recipe says so, or no path that is trained runs it.
+    """
+    torch.manual_seed(recipe.train.seed)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UntrainedClassifier)
+        model = space.build(recipe.weights)
+    told = [w for w in caught if issubclass(w.category, UntrainedClassifier)]
+    for other in caught:
+        if other not in told:
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    new = new_parameters(model)
+    if told and not new:  # a family that does not keep the marks
+        raise CheckpointError(str(told[0].message))
+    if new and recipe.train.parameters == "none":
+        raise CheckpointError(
+            f"{_lacking(new)} not trained, since train.parameters is none; legal: new, all"
+        )
+    steps = {step.unit for path in exit_paths(model) for step in model.steps(path)}
+    run = {f"units.{key}" for key, unit in model.units.items() if unit in steps}
+    missed = {n: why for n, why in new.items() if ".".join(n.split(".")[:2]) not in run}
+    if missed:
+        raise CheckpointError(
+            f"{_lacking(missed)} not trained, since neither the full path nor the fullest to an "
+            f"exit runs them"
+        )
+    return model
+
+
+def train_base(
+    run: Run,
+    model: ElasticModel,
+    scoring: Scoring,
+    learning: Learning,
+    *,
+    on_epoch: EpochListener | None = None,
+    on_phase: PhaseListener = unheard,
+) -> None:
+    """Trains what of a base model is to be trained, and goes on from a checkpoint if there is one.
+
+    The full path is trained and, where there are exits, the fullest path to each of them; of new
+    parts alone, those of these paths that run some.
+
+    Args:
+        run: its recipe's section ``train`` says how; keeps checkpoints.
+        model: changed in place.
+        scoring: has the images.
+        learning: what is trained.
+        on_epoch: hears how it goes.
+        on_phase: hears of the features of a frozen model.
+    """
+    from paretopath.training.new_parts import NewPartsTraining, keep_features
+    from paretopath.training.retrain import SharedTraining
+    from paretopath.training.trainer import fit
+
+    settings, data = run.recipe.train, scoring.data
+    task = create_task(run.recipe.task, training=settings)
+    paths = exit_paths(model)
+    module: SharedTraining | NewPartsTraining
+    if learning.is_whole:
+        every_path = settings.model_copy(update={"paths_per_step": len(paths)})
+        module, shown = SharedTraining(model, paths, every_path, task, distil=False), paths[-1:]
+    else:
+        module, shown = NewPartsTraining(model, paths, learning.parameters, settings, task), paths
+        data = keep_features(
+            module,
+            data,
+            device=run.device,
+            limit_bytes=run.recipe.accuracy.feature_mb * 2**20,
+            progress=partial(on_phase, "running what is frozen"),
+        )
+    fit(
+        module,
+        data.loader("train", shuffle_seed=settings.seed),
+        checkpoint_dir=run.training_dir,
+        report=report_epochs(scoring, model, shown, on_epoch),
+    )
+    model.requires_grad_(True)

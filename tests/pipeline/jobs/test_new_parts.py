@@ -1,0 +1,177 @@
+"""What given weights lack is trained before a search, or the search is refused."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from paretopath import jobs
+from paretopath.errors import CheckpointError
+from paretopath.jobs.base import Learning, initial_model
+from paretopath.jobs.starting import resolve
+from paretopath.recipe import Recipe, load_recipe
+from paretopath.run import Run, assemble, build_space, load_model
+from paretopath.tasks.task import Score
+from paretopath.training.epoch import Epoch
+from tests.pipeline.vit_family import MEMBERS
+
+CHANGES = {
+    "calibration.order": "magnitude",  # so that weights can be compared
+    "calibration.compensate": False,
+    "train.epochs": 3,
+    "train.lr": 0.05,
+}
+Start = Callable[..., tuple[Run, dict[str, Tensor]]]
+
+
+def state_of(run: Run) -> dict[str, Tensor]:
+    return load_model(build_space(run.recipe), run.weights_file, run).state_dict()
+
+
+@pytest.fixture
+def start(tiny_recipe: Path, tmp_path: Path) -> Start:
+    """A run of the tiny recipe with weights of three classes, and its model's state at first."""
+
+    def started(name: str = "run", **changes: Any) -> tuple[Run, dict[str, Tensor]]:
+        recipe = load_recipe(tiny_recipe)
+        state = build_space(recipe).reference().state_dict()  # type: ignore[attr-defined]
+        smaller = state | {"head.weight": torch.zeros(3, 16), "head.bias": torch.zeros(3)}
+        if not (tmp_path / "three.pth").exists():
+            torch.save(smaller, tmp_path / "three.pth")
+        changes = {key.replace("__", "."): value for key, value in changes.items()}
+        weights = {"weights": str(tmp_path / "three.pth")}
+        recipe = recipe.with_overrides({**CHANGES, **weights, **changes})
+        run = Run.start(tmp_path / name, recipe, device="cpu")
+        return run, initial_model(build_space(recipe), recipe).state_dict()
+
+    return started
+
+
+def moved(before: dict[str, Tensor], run: Run) -> set[str]:
+    """The units whose weights are others than before, up to the order of channels."""
+    after = state_of(run)
+    return {
+        name.split(".")[1]
+        for name, tensor in before.items()
+        if not torch.allclose(tensor.flatten().sort()[0], after[name].flatten().sort()[0])
+    }
+
+
+def test_exits_and_a_classifier_for_other_classes_are_trained_on_the_frozen_rest(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, before = start()
+    epochs: list[Epoch] = []
+    with caplog.at_level(logging.WARNING):
+        jobs.prepare_weights(run, on_epoch=epochs.append)
+    assert moved(before, run) == {"exits_1", "exits_2", "exits_3"}
+    norm = "units.exits_3.head.vit.fc_norm.weight"  # it came with the weights
+    assert torch.equal(state_of(run)[norm], before[norm])
+    [line] = [r.getMessage() for r in caplog.records if "trained first" in r.getMessage()]
+    assert "no exits but the last" in line and "a classifier of 3 classes" in line
+    assert "exits_1.head.vit.fc_norm.weight" in line and "3 epochs on the frozen rest" in line
+    assert epochs[-1].number == 3 and len(epochs[-1].metrics) == 3  # an accuracy for each exit
+    assert min(epochs[-1].metrics.values()) > 0.15  # ten classes
+
+
+def test_exits_alone_are_new_where_the_classifier_fits(start: Start, tmp_path: Path) -> None:
+    run, _ = start()
+    whole = build_space(run.recipe).reference().state_dict()  # type: ignore[attr-defined]
+    torch.save(whole, tmp_path / "ten.pth")
+    run, before = start("fits", weights=str(tmp_path / "ten.pth"))
+    jobs.prepare_weights(run)
+    assert moved(before, run) == {"exits_1", "exits_2"}
+
+
+def test_features_that_are_kept_train_as_those_computed_in_every_epoch(start: Start) -> None:
+    phases: list[str] = []
+    kept, _ = start("kept")
+    jobs.prepare_weights(kept, on_phase=lambda title, *_: phases.append(title))
+    assert "running what is frozen" in phases
+    computed, _ = start("computed", accuracy__feature_mb=0)
+    jobs.prepare_weights(computed)
+    for name, tensor in state_of(kept).items():
+        torch.testing.assert_close(state_of(computed)[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_augmented_images_keep_no_features(start: Start) -> None:
+    phases: list[str] = []
+    affine = [{"name": "random_affine", "degrees": 10}]
+    run, before = start(data__transforms={"train": affine})
+    jobs.prepare_weights(run, on_phase=lambda title, *_: phases.append(title))
+    assert "running what is frozen" not in phases
+    assert moved(before, run) == {"exits_1", "exits_2", "exits_3"}
+
+
+def test_everything_is_trained_where_a_recipe_says_so(start: Start) -> None:
+    run, before = start(train__parameters="all")
+    jobs.prepare_weights(run)
+    assert moved(before, run) == {name.split(".")[1] for name in before}
+
+
+def test_weights_that_lack_something_are_refused_where_nothing_is_trained(start: Start) -> None:
+    run, _ = start()
+    recipe = run.recipe.with_overrides({"train.parameters": "none"})
+    none = Run(run.directory.with_name("none"), recipe, device="cpu")
+    with pytest.raises(CheckpointError, match=r"a classifier of 3 classes.*legal: new, all"):
+        resolve(none)
+    assert not none.directory.exists()
+
+
+def test_a_training_that_was_killed_goes_on(start: Start) -> None:
+    whole, _ = start("whole", train__epochs=2)
+    jobs.prepare_weights(whole)
+    run, _ = start("killed", train__epochs=2)
+
+    def kill(epoch: Epoch) -> None:
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        jobs.prepare_weights(run, on_epoch=kill)
+    heard: list[int] = []
+    jobs.prepare_weights(run, on_epoch=lambda epoch: heard.append(epoch.number))
+    assert heard == [2]
+    for name, tensor in state_of(whole).items():
+        torch.testing.assert_close(state_of(run)[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_each_model_of_a_family_learns_what_its_own_weights_lack(tmp_path: Path) -> None:
+    values: dict[str, Any] = {
+        "name": "family",
+        "space": {"name": "family", "options": {"members": MEMBERS}},
+        "data": {"source": "digits", "batch_size": 512, "workers": 0},
+        "calibration": {"order": "magnitude", "compensate": False},
+        "train": {"epochs": 1, "warmup_epochs": 0.1},
+    }
+    space = build_space(Recipe.model_validate(values))
+    weights = {}
+    for name, member in space.members.items():  # type: ignore[attr-defined]
+        state = member.reference().state_dict()
+        if name == "large":
+            state = {key: t for key, t in state.items() if not key.startswith("head.")}
+        weights[name] = str(tmp_path / f"{name}.pth")
+        torch.save(state, weights[name])
+    recipe = Recipe.model_validate(values | {"weights": weights})
+    run = Run.start(tmp_path / "run", recipe, device="cpu")
+    before = initial_model(build_space(recipe), recipe).state_dict()
+    jobs.prepare_weights(run)
+    exits = {"small_exits_1", "large_exits_1", "large_exits_2", "large_exits_4"}
+    assert moved(before, run) == exits
+
+
+def test_a_search_takes_the_trained_head(start: Start) -> None:
+    run, _ = start(search__trials=4, search__generation=4)
+    parts = resolve(run)
+    assert parts.base is not None
+    assert Learning.of(parts.base, run.recipe).new
+    jobs.prepare_weights(run, parts)
+    front = jobs.search_run(run, parts)
+    model = load_model(parts.space, run.weights_file, run)
+    [score] = assemble(run).images.evaluator(model, "validation")([parts.space.full])
+    assert isinstance(score, Score)
+    assert front.full.accuracy == pytest.approx(score.value) and score.value > 0.15
