@@ -32,6 +32,11 @@ def state_of(run: Run) -> dict[str, Tensor]:
     return load_model(build_space(run.recipe), run.weights_file, run).state_dict()
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_taken_from_a_run_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paretopath.jobs.reuse.code_version", lambda: None)
+
+
 @pytest.fixture
 def start(tiny_recipe: Path, tmp_path: Path) -> Start:
     """A run of the tiny recipe with weights of three classes, and its model's state at first."""
