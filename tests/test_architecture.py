@@ -23,6 +23,7 @@ LAYERS = [
     ["evaluation"],
     ["search"],
     ["front"],
+    ["policies"],
     ["training"],
     ["run"],
     ["showing"],

@@ -29,6 +29,8 @@ class Cost:
         of_kind: the part of a traced unit's cost that operators of one kind have; None where it
             can't be told apart, or where ``of_unit`` is None: then the cost model's prices of
             single operators say it.
+        is_held: whether it is taken whatever part of a path an image runs, like parameters; else it
+            is by what runs.
         whole: whether its values are whole numbers.
         in_brief: whether it is shown where there is room for a few only, as on a terminal.
         required: whether every point of a front has it; others may be unknown.
@@ -41,6 +43,7 @@ class Cost:
     combines: Literal["sum", "max"] = "sum"
     of_unit: Callable[[Any], float] | None = None
     of_kind: Callable[[Any, Any], float] | None = None
+    is_held: bool = False
     whole: bool = False
     in_brief: bool = False
     required: bool = False
@@ -97,6 +100,7 @@ COSTS: tuple[Cost, ...] = (
         "",
         of_unit=lambda trace: trace.params,
         of_kind=lambda trace, kind: trace.params_of(kind),
+        is_held=True,
         whole=True,
         in_brief=True,
         required=True,
@@ -109,6 +113,7 @@ COSTS: tuple[Cost, ...] = (
         "B",
         of_unit=lambda trace: trace.weight_bytes,
         of_kind=lambda trace, kind: trace.weight_bytes_of(kind),
+        is_held=True,
         whole=True,
         colour="#CC79A7",
     ),

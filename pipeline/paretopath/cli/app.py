@@ -9,6 +9,7 @@ import typer
 
 from paretopath.cli import faults
 from paretopath.cli.commands.browsing import front, sensitivity
+from paretopath.cli.commands.leaving import exits
 from paretopath.cli.commands.measuring import measure, profile
 from paretopath.cli.commands.publishing import publish
 from paretopath.cli.commands.retraining import evaluate, retrain, status
@@ -24,6 +25,7 @@ COMMANDS: dict[Callable[..., None], str] = {
     retrain: "runs/digits_vit --select count=4 --mode shared",
     status: "runs/digits_vit --wait",
     evaluate: "runs/digits_vit",
+    exits: "runs/digits_vit --max-loss 0.5",
     measure: "runs/digits_vit --batch-size 16",
     publish: "runs/magnet runs/eyeriss",
 }

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from paretopath.costs import COST_NAMES, CostName, cost_named
 from paretopath.errors import InvalidValueError, nearest
-from paretopath.front import Point, known_cost
+from paretopath.front import DynamicPoint, Point, known_cost
 from paretopath.quantities import told_apart
 
 Budget = Mapping[str, float | None]
@@ -27,7 +28,26 @@ class Option:
     accuracy: float
 
 
-class Chooser:
+@dataclass(frozen=True)
+class EarlyOption:
+    """A path that images leave early, by a policy.
+
+    Attributes:
+        point: the path, its policy and its expected costs.
+    """
+
+    point: DynamicPoint
+
+    @property
+    def accuracy(self) -> float:
+        """Against the full path's: what it does not lose, within a standard error."""
+        return -self.point.promised_loss
+
+
+Chosen = TypeVar("Chosen", bound=Option | EarlyOption)
+
+
+class Chooser(Generic[Chosen]):
     """Picks options by budgets.
 
     Args:
@@ -42,7 +62,7 @@ class Chooser:
         InvalidValueError: no options, or one whose cost is not known.
     """
 
-    def __init__(self, options: Iterable[Option], *, cost: CostName | None = None) -> None:
+    def __init__(self, options: Iterable[Chosen], *, cost: CostName | None = None) -> None:
         found = list(options)
         if not found:
             raise InvalidValueError("a dynamic model needs at least one path to pick from")
@@ -50,7 +70,7 @@ class Chooser:
         self.cost = cost or self.costs[0]
         self.options = tuple(sorted(found, key=lambda o: known_cost(o.point, self.cost)))
 
-    def __call__(self, budget: Budget) -> Option:
+    def __call__(self, budget: Budget) -> Chosen:
         """The most accurate option whose costs keep to a budget; the cheaper one of equals.
 
         Raises:
@@ -93,7 +113,7 @@ class Chooser:
         return f"no path keeps to a budget of {' and '.join(wants)}; {each} {' and '.join(needs)}"
 
 
-def _known(options: Sequence[Option]) -> tuple[CostName, ...]:
+def _known(options: Sequence[Option | EarlyOption]) -> tuple[CostName, ...]:
     return tuple(
         name
         for name in COST_NAMES

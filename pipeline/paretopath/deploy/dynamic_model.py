@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from paretopath.costs import CostName
-from paretopath.deploy.chooser import Chooser, Option
-from paretopath.deploy.exits import EarlyExit, leave_early, steps_with_exits, sweep
+from paretopath.deploy.chooser import Chooser, EarlyOption, Option
+from paretopath.deploy.exits import EarlyExit, at_threshold, by_policy, leave_early, sweep
 from paretopath.deploy.loading import load_deployable
 from paretopath.deploy.preprocessing import Preprocessing
 from paretopath.elastic import ElasticModel, Step
+from paretopath.elastic.exits import steps_with_exits
 from paretopath.errors import InvalidValueError
-from paretopath.front import Point
+from paretopath.front import DynamicPoint, Point
+from paretopath.front.dynamic import within_loss
 from paretopath.paths import ExecutionPath, Value
 from paretopath.tasks.task import Task
 
@@ -33,6 +35,7 @@ class DynamicModel:
         task: says how sure the model is of an image.
         preprocessing: makes and checks images.
         cost: by which paths are ordered; the first that all know if None.
+        policies: by which images leave paths early.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class DynamicModel:
         task: Task,
         preprocessing: Preprocessing,
         cost: CostName | None = None,
+        policies: Iterable[DynamicPoint] = (),
     ) -> None:
         self.models = {name: model.eval() for name, model in models.items()}
         self.task = task
@@ -50,8 +54,10 @@ class DynamicModel:
         self._chooser = Chooser(options, cost=cost)
         self._space = next(iter(self.models.values())).space
         self._by_path = {self._space.canonical(o.point.path): o for o in self.options}
-        self._model = self._model_for(self._space.full)
-        self._early: dict[tuple[ExecutionPath, tuple[str, ...] | None], tuple[Step, ...]] = {}
+        self._model = self.models[self._model_name(self._space.full)]
+        early = [EarlyOption(point) for point in policies]
+        self._early_chooser = Chooser(early, cost=cost) if early else None
+        self._early: dict[tuple[str, ExecutionPath, tuple[str, ...] | None], tuple[Step, ...]] = {}
 
     @classmethod
     def load(
@@ -83,6 +89,7 @@ class DynamicModel:
             task=found.task,
             preprocessing=found.preprocessing,
             cost=found.cost,
+            policies=found.policies,
         )
 
     @property
@@ -104,6 +111,12 @@ class DynamicModel:
     def points(self) -> tuple[Point, ...]:
         """The paths to pick from with everything measured about them, by rising cost."""
         return tuple(option.point for option in self.options)
+
+    @property
+    def policies(self) -> tuple[DynamicPoint, ...]:
+        """The paths that images leave early with their policies, by rising expected cost."""
+        chooser = self._early_chooser
+        return tuple(option.point for option in chooser.options) if chooser else ()
 
     @property
     def exits(self) -> list[str]:
@@ -158,42 +171,81 @@ class DynamicModel:
         self._model = model
         return model(images)
 
+    def choose_policy(
+        self, *, max_loss: float | None = None, **budget: float | None
+    ) -> DynamicPoint:
+        """The policy that fits a budget and is promised to lose least; or the cheapest that is
+        promised to lose no more than is allowed.
+
+        Args:
+            max_loss: accuracy that may be lost against the full path, in [0, 1]; in place of a
+                budget.
+            budget: see :meth:`choose`; of expected costs.
+
+        Raises:
+            InvalidValueError: nothing fits, there are no policies, or both are asked for.
+        """
+        if self._early_chooser is None:
+            raise InvalidValueError(
+                "leaving early by a budget needs policies, but this model has none: "
+                "`paretopath exits RUN` finds them, or give a threshold"
+            )
+        if max_loss is None:
+            return self._early_chooser(budget).point
+        if any(bound is not None for bound in budget.values()):
+            raise InvalidValueError("a policy is chosen by max_loss or by a budget, but got both")
+        return within_loss(self.policies, max_loss)
+
     @torch.inference_mode()
     def classify_early(
         self,
         images: Tensor,
         *,
-        threshold: float,
+        threshold: float | None = None,
         path: Mapping[str, Value] | None = None,
         exits: Sequence[str] | None = None,
+        policy: DynamicPoint | None = None,
+        **budget: float | None,
     ) -> tuple[Tensor, Tensor]:
         """Classifies each image at the first exit that is sure of it; the batch shrinks as images
         leave.
+
+        When images leave is said by a budget, by a policy, or by a threshold of one's own.
 
         Args:
             images: (B, C, Y, X), as :attr:`preprocess` makes them.
             threshold: an image leaves where its confidence reaches this, in (0, 1]; for a
                 classifier that is its highest class probability.
-            path: which blocks and widths to run; the full path by default. Its own exit is the last
-                resort. It runs with its best weights, those of the full path where it was not
-                measured.
-            exits: names of the exits to ask, of those on the way of the path; all by default.
+            path: with a threshold, which blocks and widths to run; the full path by default. Its
+                own exit is the last resort. It runs with its best weights, those of the full path
+                where it was not measured.
+            exits: with a threshold, names of the exits to ask, of those on the way of the path; all
+                by default.
+            policy: one of :attr:`policies`.
+            budget: see :meth:`choose_policy`.
 
         Returns:
             logits (B, num_classes) and the index into :attr:`exits` at which each image left (B,),
             int64.
 
         Raises:
-            InvalidValueError: a threshold or exits that can't be, or images of another shape or
-                type.
+            InvalidValueError: a threshold, exits or a budget that can't be, or images of another
+                shape or type.
         """
-        if not 0.0 < threshold <= 1.0:
-            raise InvalidValueError(f"a threshold must lie in (0, 1], but got {threshold}")
         self._check(images)
-        steps = self._steps(path or {}, exits)
-        logits, taken = leave_early(
-            steps, images, confidence=self.task.confidence, threshold=threshold
-        )
+        if threshold is None:
+            point = policy or self.choose_policy(**budget)
+            steps, rule = self._policy_steps(point), by_policy(point.policy)
+        else:
+            if policy is not None or any(bound is not None for bound in budget.values()):
+                raise InvalidValueError(
+                    "images leave by a threshold, by a policy or by a budget, but got several"
+                )
+            if not 0.0 < threshold <= 1.0:
+                raise InvalidValueError(f"a threshold must lie in (0, 1], but got {threshold}")
+            steps = self._steps(self._model_name(path or {}), path or {}, exits)
+            rule = at_threshold(self.task.confidence, threshold)
+        logits, taken = leave_early(steps, images, rule)
         number = {name: i for i, name in enumerate(self.exits)}
         asked = [number[step.unit.name] for step in steps if step.unit.is_exit]
         return logits, torch.tensor(asked, device=taken.device)[taken]
@@ -215,20 +267,27 @@ class DynamicModel:
         """
         device = next(self.model.parameters()).device
         moved = ((images.to(device), labels.to(device)) for images, labels in batches)
-        return sweep(self._steps({}, exits), moved, thresholds, confidence=self.task.confidence)
+        steps = self._steps(self._model_name({}), {}, exits)
+        return sweep(steps, moved, thresholds, confidence=self.task.confidence)
 
     def _check(self, images: Tensor) -> None:
         self.preprocess.check(images, next(self.model.parameters()))
 
-    def _model_for(self, path: Mapping[str, Value]) -> ElasticModel:
-        """The model whose weights are the best known for a path, else for the full one."""
+    def _model_name(self, path: Mapping[str, Value]) -> str:
+        """The name of the weights that are the best known for a path, else for the full one."""
         wanted = self._space.canonical(path)
         option = self._by_path.get(wanted) or self._by_path.get(self._space.full)
-        return self.models[option.weights] if option else next(iter(self.models.values()))
+        return option.weights if option else next(iter(self.models))
 
-    def _steps(self, path: Mapping[str, Value], exits: Sequence[str] | None) -> tuple[Step, ...]:
+    def _policy_steps(self, point: DynamicPoint) -> tuple[Step, ...]:
+        return self._steps(point.weights, point.path, point.policy.exits[:-1])
+
+    def _steps(
+        self, weights: str, path: Mapping[str, Value], exits: Sequence[str] | None
+    ) -> tuple[Step, ...]:
         """A path's steps with exits; found once, since a call may be about a single image."""
-        key = (self._space.canonical(path), None if exits is None else tuple(exits))
+        asked = None if exits is None else tuple(exits)
+        key = (weights, self._space.canonical(path), asked)
         if key not in self._early:
-            self._early[key] = steps_with_exits(self._model_for(path), path, exits)
+            self._early[key] = steps_with_exits(self.models[weights], path, asked)
         return self._early[key]

@@ -1,19 +1,22 @@
 """Leaving early: each image goes at the first exit that is sure of it, the rest of the batch on."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
-from paretopath.elastic import ElasticModel, State, Step
-from paretopath.elastic.exits import exits_on_the_way
-from paretopath.errors import InvalidValueError, nearest
-from paretopath.paths import Value
+from paretopath.elastic import State, Step
+from paretopath.front import Policy
+from paretopath.policies.confidence import Memory, kept, measure_named
 
 Confidence = Callable[[Any], Tensor]
+
+Rule = Callable[[int, Any, Memory], tuple[Tensor, Memory]]
+"""Who leaves, (B,) bool, at the exit of a number from 0, by its output and what the exits before it
+left in memory of these images; and the memory for the next exit.
+"""
 
 
 @dataclass(frozen=True)
@@ -33,47 +36,29 @@ class EarlyExit:
     shares: tuple[float, ...]
 
 
-def steps_with_exits(
-    model: ElasticModel, path: Mapping[str, Value], asked: Collection[str] | None = None
-) -> tuple[Step, ...]:
-    """The steps of a path with the exits on its way put in; its own exit is the last.
-
-    Args:
-        model: whose steps.
-        path: any path of its space.
-        asked: names of the exits to put in; all that lie on the way if None.
-
-    Raises:
-        InvalidValueError: the path ends at no exit, or one that is asked is not on its way.
-    """
-    path = model.space.canonical(path)
-    exits = exits_on_the_way(model, path)
-    if not exits or exits[-1].path != path:
-        raise InvalidValueError("leaving early needs a model with exits, but this one has none")
-    names = [found.step.unit.name for found in exits]
-    for name in asked or ():
-        if name not in names:
-            raise InvalidValueError(
-                f"exits to ask must lie on the way of the path, but {name!r} does not; "
-                f"{nearest(name, names)}"
-            )
-    steps = list(model.steps(path))
-    for found in reversed(exits[:-1]):
-        if asked is None or found.step.unit.name in asked:
-            steps.insert(found.after, found.step)
-    return tuple(steps)
+def at_threshold(confidence: Confidence, threshold: float) -> Rule:
+    """Images leave where the confidence in an exit's output, (B,), reaches a threshold."""
+    return lambda number, output, memory: (confidence(output) >= threshold, memory)
 
 
-def leave_early(
-    steps: Sequence[Step], images: Tensor, *, confidence: Confidence, threshold: float
-) -> tuple[Tensor, Tensor]:
+def by_policy(policy: Policy) -> Rule:
+    """Images leave as a policy says; exits are numbered as the policy names them."""
+    measure = measure_named(policy.confidence)
+
+    def rule(number: int, output: Any, memory: Memory) -> tuple[Tensor, Memory]:
+        confidence, memory = measure(output.float() / policy.temperatures[number], memory)
+        return confidence >= policy.thresholds[number], memory
+
+    return rule
+
+
+def leave_early(steps: Sequence[Step], images: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
     """Runs steps over images (B, C, Y, X); who is sure at an exit leaves the batch, which shrinks.
 
     Args:
-        steps: of :func:`steps_with_exits`.
+        steps: of :func:`~paretopath.elastic.exits.steps_with_exits`.
         images: at least one.
-        confidence: of an exit's output, (B,) in [0, 1].
-        threshold: that it must reach.
+        rule: who leaves at the exits before the last.
 
     Returns:
         outputs (B, …), and the number of the exit that each image took (B,), int64, 0 for the first
@@ -83,25 +68,26 @@ def leave_early(
     taken = torch.empty_like(waiting)
     outputs: Tensor | None = None
     state: State = images
+    memory: Memory = ()
     number = 0
-    for step in steps:
+    for step in steps[:-1]:
         out = step(state)
         if not step.unit.is_exit:
             state = out
             continue
         outputs = out.new_empty(len(images), *out.shape[1:]) if outputs is None else outputs
-        sure = confidence(out) >= threshold
-        if step is steps[-1]:
-            sure = torch.ones_like(sure)
+        sure, memory = rule(number, out, memory)
         leave, stay = sure.nonzero().flatten(), (~sure).nonzero().flatten()
-        outputs[waiting[leave]], taken[waiting[leave]] = out[leave], number
+        if len(leave):
+            outputs[waiting[leave]], taken[waiting[leave]] = out[leave], number
+            waiting, state, memory = waiting[stay], kept(state, stay), kept(memory, stay)
         number += 1
         if len(stay) == 0:
-            break
-        if len(leave):
-            waiting = waiting[stay]
-            state = tree_map(lambda tensor, stay=stay: tensor[stay], state)
-    assert outputs is not None
+            return outputs, taken
+    out = steps[-1](state)
+    if outputs is None:
+        return out, taken.fill_(number)
+    outputs[waiting], taken[waiting] = out, number
     return outputs, taken
 
 

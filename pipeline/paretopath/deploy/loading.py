@@ -16,7 +16,7 @@ from paretopath.elastic.exits import exits_on_the_way
 from paretopath.elastic.own import PathTensors
 from paretopath.elastic.registry import create_space
 from paretopath.errors import InvalidValueError, RunDirectoryError, nearest
-from paretopath.front import Front
+from paretopath.front import DynamicPoint, Front
 from paretopath.paths import ExecutionPath
 from paretopath.recipe import load_recipe
 from paretopath.run.directory import RunDirectory
@@ -35,6 +35,7 @@ class Deployable:
     Attributes:
         models: by the name of their weights.
         options: each path once, with the best of these weights for it.
+        policies: by which images leave paths early; of those whose weights are here.
         cost: that the front traded against accuracy.
         task: the recipe's.
         preprocessing: how the recipe makes images.
@@ -42,6 +43,7 @@ class Deployable:
 
     models: Mapping[str, ElasticModel]
     options: tuple[Option, ...]
+    policies: tuple[DynamicPoint, ...]
     cost: CostName
     task: Task
     preprocessing: Preprocessing
@@ -81,6 +83,7 @@ def load_deployable(
     return Deployable(
         models=models,
         options=tuple(best.values()),
+        policies=tuple(point for point in front.policies if point.weights in models),
         cost=front.cost,
         task=create_task(recipe.task, training=recipe.retrain),
         preprocessing=Preprocessing(space.input_shape, recipe.data),
@@ -136,12 +139,16 @@ def _finished(files: RunDirectory) -> set[str]:
 
 
 def _needed(options: Sequence[Option], front: Front, model: ElasticModel) -> list[str]:
-    """The weights that some budget asks for, and those of the full path if it can be left early."""
+    """The weights that some budget asks for, with policies or without, and those of the full path
+    if it can be left early.
+    """
     wanted = {option.weights for option in worth_having(options)}
+    wanted |= {point.weights for point in front.policies}
     if len(exits_on_the_way(model, model.space.full)) > 1:
         full = [option for option in options if option.point.id == front.full.id]
         wanted |= {max(full, key=lambda option: option.accuracy).weights} if full else set()
-    return [name for name in WEIGHTS if name in wanted]
+    there = {option.weights for option in options}
+    return [name for name in WEIGHTS if name in wanted & there]
 
 
 def _own(

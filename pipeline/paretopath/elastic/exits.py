@@ -4,10 +4,12 @@ An exit is a unit whose output is the model's. On which path it lies is never a 
 in the chain: a family of models holds the chains of all its members, each with its own exits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from paretopath.elastic.model import ElasticModel, Step, Unit
+from paretopath.elastic.own import PathTensors
+from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, ExecutionPath, SearchSpace, Value
 
 
@@ -58,6 +60,42 @@ def _passed(
         if last.unit is unit and [(step.unit, step.choice) for step in before] == same:
             return [ExitOnTheWay(last, len(before), other)]
     return []
+
+
+def steps_with_exits(
+    model: ElasticModel,
+    path: Mapping[str, Value],
+    asked: Collection[str] | None = None,
+    *,
+    own: PathTensors | None = None,
+) -> tuple[Step, ...]:
+    """The steps of a path with the exits on its way put in; its own exit is the last.
+
+    Args:
+        model: whose steps.
+        path: any path of its space.
+        asked: names of the exits to put in; all that lie on the way if None.
+        own: see :meth:`ElasticModel.steps`.
+
+    Raises:
+        InvalidValueError: the path ends at no exit, or one that is asked is not on its way.
+    """
+    path = model.space.canonical(path)
+    exits = exits_on_the_way(model, path)
+    if not exits or exits[-1].path != path:
+        raise InvalidValueError("leaving early needs a model with exits, but this one has none")
+    names = [found.step.unit.name for found in exits]
+    for name in asked or ():
+        if name not in names:
+            raise InvalidValueError(
+                f"exits to ask must lie on the way of the path, but {name!r} does not; "
+                f"{nearest(name, names)}"
+            )
+    steps = list(model.steps(path, own))
+    for found in reversed(exits[:-1]):
+        if asked is None or found.step.unit.name in asked:
+            steps.insert(found.after, found.step)
+    return tuple(steps)
 
 
 def exit_paths(model: ElasticModel) -> list[ExecutionPath]:

@@ -15,11 +15,13 @@ from paretopath.costs import COST_NAMES, COSTS, CostName, cost_named
 from paretopath.errors import InvalidValueError, RunDirectoryError, nearest
 from paretopath.files import is_altered, sealed, write_atomically
 from paretopath.front.dominance import hypervolume, pareto_front
+from paretopath.front.dynamic import DynamicPoint
 from paretopath.front.points import Point, known_cost
 
-SCHEMA = 1
+SCHEMA = 2
+"""The version of front.json that this code writes; it reads those of before too."""
+
 FILE = "front.json"
-"""The version of front.json that this code writes, and the only one that it reads."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Front:
         cost: the cost that was traded against accuracy.
         accuracy_source: where the search's accuracies come from: ``measured on validation``,
             ``predicted by …``.
+        policies: dynamic points: paths of this front, and the full one, with policies by which
+            images leave them early; by rising cost. None before they were searched.
 
     Raises:
         InvalidValueError: the points are not a front in that order, or a cost is unknown, or none.
@@ -47,6 +51,7 @@ class Front:
     metric: str
     cost: CostName = "energy_mj"
     accuracy_source: str = "measured on validation"
+    policies: tuple[DynamicPoint, ...] = ()
 
     def __post_init__(self) -> None:
         cost_named(self.cost)
@@ -121,6 +126,19 @@ class Front:
         area = hypervolume([point.accuracy for point in self.points], costs, self.reference)
         return area / self.cost_of(self.full)
 
+    def with_policies(self, policies: Iterable[DynamicPoint]) -> "Front":
+        """The front with other policies, of its own paths.
+
+        Raises:
+            InvalidValueError: one is of another path.
+        """
+        found = sorted(policies, key=lambda point: known_cost(point, self.cost))
+        known = {point.id for point in (*self.points, self.full)}
+        for point in found:
+            if point.path.id not in known:
+                raise InvalidValueError(f"no path of the front has id {point.path.id!r}")
+        return replace(self, policies=tuple(found))
+
     def updated(self, points: Iterable[Point]) -> "Front":
         """The front with what was learnt since: points replaced by those of the same path.
 
@@ -146,6 +164,7 @@ class Front:
             "hypervolume": self.hypervolume,
             "full": to_record(self.full),
             "points": [to_record(point) for point in self.points],
+            "policies": TypeAdapter(tuple[DynamicPoint, ...]).dump_python(self.policies),
         }
         text = json.dumps(sealed(content), indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(file, text + "\n")
@@ -180,10 +199,10 @@ class Front:
         except ValueError as error:
             raise RunDirectoryError(f"the front {file} is not valid JSON: {error}") from None
         schema = content.get("schema") if isinstance(content, dict) else None
-        if schema != SCHEMA:
+        if schema not in range(1, SCHEMA + 1):
             raise RunDirectoryError(
-                f"the front {file} must have schema {SCHEMA}, but has {schema}: it was written by "
-                f"another version of paretopath"
+                f"the front {file} must have schema 1 to {SCHEMA}, but has {schema}: it was "
+                f"written by another version of paretopath"
             )
         try:
             altered = is_altered(content)

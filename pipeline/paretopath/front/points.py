@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import PlainSerializer, PlainValidator
 
@@ -203,13 +203,27 @@ class Point:
         return self.costs.get(cost_named(name).name)
 
 
-def known_cost(point: Point, name: CostName) -> float:
+class Priced(Protocol):
+    """What has an id and costs."""
+
+    @property
+    def id(self) -> str:
+        """Its name on the command line."""
+        ...
+
+    @property
+    def costs(self) -> Mapping[CostName, float]:
+        """Those that are known, for one image."""
+        ...
+
+
+def known_cost(point: Priced, name: CostName) -> float:
     """One of a point's costs, where it must be known.
 
     Raises:
         InvalidValueError: it is not.
     """
-    value = point.cost(name)
+    value = point.costs.get(cost_named(name).name)
     if value is None:
         raise InvalidValueError(f"path {point.id} has no {name}; {nearest(name, point.costs)}")
     return value

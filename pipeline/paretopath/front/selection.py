@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from paretopath.costs import COSTS, CostName, cost_named
 from paretopath.errors import InvalidValueError
+from paretopath.front.dynamic import DynamicPoint, within_loss
 from paretopath.front.front import Front
 from paretopath.front.points import Point, known_cost
 from paretopath.quantities import told_apart
@@ -45,6 +46,37 @@ def select(front: Front, spec: str) -> list[Point]:
     if asked.kind == "count":
         return _spread(front, asked.count)
     return list(front.points)
+
+
+def policies_within(
+    front: Front, max_loss: float | None = None, energy_budget: str | None = None
+) -> list[DynamicPoint]:
+    """The policies of a front; the one that is asked for, where one is.
+
+    Args:
+        front: with policies.
+        max_loss: points of accuracy, in [0, 100]: the cheapest that is promised to lose no more.
+        energy_budget: ``60%`` of the full path's energy, ``12.5mJ``: the one within it that is
+            promised to lose least.
+
+    Raises:
+        InvalidValueError: a bound that can't be, or that none keeps to.
+    """
+    if max_loss is not None:
+        if not 0 <= max_loss <= 100:
+            raise InvalidValueError(f"--max-loss must lie in [0, 100] points, but got {max_loss}")
+        return [within_loss(front.policies, max_loss / 100)]
+    if energy_budget is None:
+        return list(front.policies)
+    limit = parse_budget(energy_budget, "mJ", known_cost(front.full, "energy_mj"))
+    fitting = [p for p in front.policies if known_cost(p, "energy_mj") <= limit]
+    if not fitting:
+        least = min(known_cost(point, "energy_mj") for point in front.policies)
+        allowed, needed = told_apart(limit, least, "mJ")
+        raise InvalidValueError(
+            f"no policy keeps to a budget of {allowed} of energy; the cheapest takes {needed}"
+        )
+    return [min(fitting, key=lambda point: point.promised_loss)]
 
 
 def _scaled(front: Front) -> npt.NDArray[np.float64]:

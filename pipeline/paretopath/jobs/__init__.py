@@ -6,6 +6,7 @@ Lightning is imported by the functions that need it: it takes seconds, and most 
 
 from paretopath.jobs.browsing import track_outcome, track_sensitivity
 from paretopath.jobs.evaluation import Rescored, evaluate_run, load_separate, measure_run, rescore
+from paretopath.jobs.exits import exits_run
 from paretopath.jobs.first_paths import sensitivity_run
 from paretopath.jobs.planning import SearchPlan, WeightsPlan, plan_search
 from paretopath.jobs.retraining.cluster import launch_retraining
@@ -27,6 +28,7 @@ __all__ = [
     "collect",
     "collect_finished",
     "evaluate_run",
+    "exits_run",
     "launch_retraining",
     "load_separate",
     "make_front",

@@ -126,12 +126,15 @@ def _warn_if_alike(found: tuple[float, float] | None, metric: str) -> None:
 
 
 def with_retrained(front: Front, older: Front) -> Front:
-    """The front with the retrained accuracies that an older front of the same run has."""
+    """The front with what an older front of the same run has beside accuracies: what retraining
+    made of its paths, and the policies of those that are still there.
+    """
     known = {point.id: point.retrained for point in (*older.points, older.full)}
     points = {point.id: point for point in (*front.points, front.full)}
-    return front.updated(
+    updated = front.updated(
         replace(point, retrained=known[point.id]) for point in points.values() if point.id in known
     )
+    return updated.with_policies(p for p in older.policies if p.path.id in points)
 
 
 def save_report(run: Run, file: Path | None = None) -> None:

@@ -74,6 +74,16 @@ class ResamplingScorer(Scorer, Protocol):
         ...
 
 
+@runtime_checkable
+class ImagewiseScorer(Scorer, Protocol):
+    """A scorer that judges image by image: images can leave at exits of their own."""
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """(images,) which answers are right, in the order in which they came."""
+        ...
+
+
 class Task(Protocol):
     """What a batch, a loss and an accuracy are."""
 

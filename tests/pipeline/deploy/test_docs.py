@@ -1,6 +1,7 @@
 """The code that the documentation shows of deploying runs as it stands."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+
+from paretopath import jobs
+from paretopath.run import Run
 
 ROOT = Path(__file__).parents[3]
 SECTIONS = {"docs/deploy.md": "# Deploying", "README.md": "## Deploy\n"}
@@ -26,7 +30,7 @@ def test_the_code_of_a_page_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "digits_vit").symlink_to(searched)
+    jobs.exits_run(Run.open(shutil.copytree(searched, tmp_path / "runs" / "digits_vit")))
     digits = load_digits()
     pixels = (digits.images * 255 / 16).astype(np.uint8)
     Image.fromarray(pixels[0]).save("digit.png")

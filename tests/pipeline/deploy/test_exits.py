@@ -3,18 +3,26 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from paretopath.deploy import DynamicModel
 from paretopath.deploy.chooser import Option
-from paretopath.deploy.exits import leave_early, steps_with_exits
+from paretopath.deploy.exits import at_threshold, by_policy, leave_early
 from paretopath.deploy.preprocessing import Preprocessing
 from paretopath.elastic import ElasticModel, Step
+from paretopath.elastic.exits import steps_with_exits
 from paretopath.errors import InvalidValueError
-from paretopath.front import Point, TrialRecord
+from paretopath.front import Point, Policy, TrialRecord
 from paretopath.paths import Value
+from paretopath.policies.confidence import MEASURES
+from paretopath.policies.leaving import Bools
+from paretopath.policies.outputs import ExitOutputs, gather_outputs
+from paretopath.policies.points import exits_taken
 from paretopath.recipe import TrainSettings
 from paretopath.recipe.tasks import default_section
 from tests.pipeline.vit_family import vit_family
@@ -79,18 +87,16 @@ def test_a_batch_gives_what_image_by_image_gives_and_runs_no_more_blocks(
     model: ElasticModel, images: Tensor, path: dict[str, Value], batch: int
 ) -> None:
     steps = steps_with_exits(model, path)
-    threshold = threshold_of(steps, images)
+    rule = at_threshold(CONFIDENCE, threshold_of(steps, images))
     alone: list[tuple[Tensor, Tensor]] = []
     needed = 0  # images times the blocks up to the exit that each takes
     depth = [sum(not s.unit.is_exit for s in steps[:i]) for i, s in enumerate(steps)]
     at_exit = [depth[i] for i, step in enumerate(steps) if step.unit.is_exit]
     for image in images[:batch].split(1):
-        alone.append(leave_early(steps, image, confidence=CONFIDENCE, threshold=threshold))
+        alone.append(leave_early(steps, image, rule))
         needed += at_exit[int(alone[-1][1])]
     with counted(model) as counts:
-        logits, taken = leave_early(
-            steps, images[:batch], confidence=CONFIDENCE, threshold=threshold
-        )
+        logits, taken = leave_early(steps, images[:batch], rule)
     torch.testing.assert_close(logits, torch.cat([out for out, _ in alone]), rtol=1e-4, atol=1e-4)
     assert taken.tolist() == [int(number) for _, number in alone]
     assert sum(counts.values()) == needed
@@ -107,7 +113,7 @@ def test_who_leaves_has_the_logits_of_the_path_that_ends_there(
         steps = steps_with_exits(model, path)
         exits = [step.unit.name for step in steps if step.unit.is_exit]
         logits, taken = leave_early(
-            steps, images, confidence=CONFIDENCE, threshold=threshold_of(steps, images)
+            steps, images, at_threshold(CONFIDENCE, threshold_of(steps, images))
         )
         for number, name in enumerate(exits):
             value = int(name.rsplit(".", 1)[1])
@@ -115,6 +121,73 @@ def test_who_leaves_has_the_logits_of_the_path_that_ends_there(
             with model.active({**path, f"{prefix}exit": value}):
                 expected = model(images)[left]
             torch.testing.assert_close(logits[left], expected, rtol=1e-4, atol=1e-4)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Policies of the large model of the family, with thresholds that some images reach."""
+    early = draw(st.sampled_from([(1,), (2,), (1, 2)]))
+    confidence = draw(st.sampled_from(sorted(MEASURES)))
+    highest = {"agreement": 2.0, "maximum": 1.0}.get(confidence, 0.6)
+    return Policy(
+        confidence,
+        tuple(f"large.exits.{e}" for e in (*early, 4)),
+        tuple(draw(st.floats(0.0, highest)) for _ in early),
+        tuple(draw(st.floats(0.2, 5.0)) for _ in early),
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(policy=policies(), batch=st.sampled_from([1, 7, 256]))
+@torch.inference_mode()
+def test_by_any_policy_a_batch_gives_what_the_search_saw_image_by_image(
+    model: ElasticModel, images: Tensor, policy: Policy, batch: int
+) -> None:
+    path = model.space.canonical({"model": "large"})
+    outputs = gather_outputs(model, path, [(images, torch.zeros(256, dtype=torch.long))], TASK)
+    expected = exits_taken(policy, outputs)[:batch]
+    steps = steps_with_exits(model, path, policy.exits[:-1])
+    logits, taken = leave_early(steps, images[:batch], by_policy(policy))
+    numbers = [outputs.exits.index(name) for name in policy.exits]
+    there = torch.tensor(numbers)[taken]
+    edges = near_a_threshold(policy, outputs, batch)
+    assert ((there.numpy() == expected) | edges).all()
+    picked = outputs.logits[there, torch.arange(batch)]
+    torch.testing.assert_close(logits, picked, rtol=1e-4, atol=1e-4)
+    alone = [leave_early(steps, image, by_policy(policy)) for image in images[:batch].split(1)]
+    same = torch.cat([number for _, number in alone]) == taken
+    assert (same.numpy() | edges).all()
+
+
+def near_a_threshold(policy: Policy, outputs: ExitOutputs, batch: int) -> Bools:
+    """(batch,) images whose confidence lies so near a threshold that rounding decides."""
+    near = np.zeros(batch, dtype=np.bool_)
+    if policy.confidence == "agreement":
+        return near
+    early = zip(policy.exits[:-1], policy.thresholds, policy.temperatures, strict=True)
+    for name, threshold, temperature in early:
+        logits = outputs.logits[outputs.exits.index(name), :batch] / temperature
+        near |= (MEASURES[policy.confidence](logits, ())[0] - threshold).abs().numpy() < 1e-4
+    return near
+
+
+@torch.inference_mode()
+def test_thresholds_never_reached_give_the_full_path_and_those_always_reached_the_first_exit(
+    model: ElasticModel, images: Tensor
+) -> None:
+    path = model.space.canonical({"model": "large"})
+    with model.active(path):
+        full = model(images)
+    with model.active({**path, "large.exit": 1}):
+        first = model(images)
+    names = ("large.exits.1", "large.exits.2", "large.exits.4")
+    steps = steps_with_exits(model, path)
+    for confidence in MEASURES:
+        for thresholds, number, expected in (((9.0, 9.0), 2, full), ((-1.0, -1.0), 0, first)):
+            policy = Policy(confidence, names, thresholds, (1.0, 2.0))
+            logits, taken = leave_early(steps, images, by_policy(policy))
+            assert taken.tolist() == [number] * len(images)
+            torch.testing.assert_close(logits, expected)
 
 
 def test_a_dynamic_model_of_a_family_leaves_at_the_exits_of_the_path_s_own_member(

@@ -14,13 +14,17 @@ from hypothesis import strategies as st
 from paretopath.costs import COST_NAMES
 from paretopath.errors import InvalidValueError, RunDirectoryError
 from paretopath.front import (
+    DynamicPoint,
     Front,
     Point,
+    Policy,
     Retrained,
+    SplitResult,
     TrialRecord,
     hypervolume,
     hypervolume_history,
     pareto_front,
+    policies_within,
     select,
 )
 from paretopath.paths import ExecutionPath
@@ -253,7 +257,7 @@ def test_front_survives_its_file(tmp_path: Path, bent: Front) -> None:
 def test_file_is_as_documented(tmp_path: Path, bent: Front) -> None:
     bent.save(tmp_path / "front.json")
     content = json.loads((tmp_path / "front.json").read_text())
-    assert content["schema"] == 1
+    assert content["schema"] == 2
     assert content["recipe"] == {"space": {"name": "vit"}, "seed": 0}
     assert content["hardware"] == "magnet-16nm"
     energies = [p["energy_mj"] for p in content["points"]]
@@ -283,6 +287,73 @@ def test_a_file_older_than_a_cost_opens_without_it(tmp_path: Path, bent: Front) 
     assert dict(zip(header.split(","), first.split(","), strict=True))["activation_bytes"] == ""
 
 
+def dynamic_point(path: ExecutionPath, **changes: Any) -> DynamicPoint:
+    """A path that four in five images leave early."""
+    came_to = SplitResult(0.8, 0.01, 0.002, 0.004, 500, (0.8, 0.2), (0.9, None), 1.4, 0.01)
+    policy = Policy("margin", ("exits.1", "exits.3"), (0.7,), (1.25,))
+    costs = {"energy_mj": 1.4, "macs": 50, "params": 60}
+    return replace(DynamicPoint(path, "searched", policy, costs, 0.006, came_to), **changes)
+
+
+def test_policies_are_kept_in_the_file(tmp_path: Path, bent: Front) -> None:
+    cheap = dynamic_point(bent.points[0].path, test=dynamic_point(bent.full.path).validation)
+    dear = dynamic_point(bent.full.path, costs={"energy_mj": 2.0, "macs": 70})
+    front = bent.with_policies([dear, cheap])
+    assert front.policies == (cheap, dear)
+    front.save(tmp_path / "front.json")
+    loaded = Front.load(tmp_path / "front.json")
+    assert loaded == front
+    assert isinstance(loaded.policies[0].path, ExecutionPath)
+    assert loaded.policies[0].id == cheap.id != dear.id
+    with pytest.raises(InvalidValueError, match="no path of the front has id"):
+        bent.with_policies([dynamic_point(ExecutionPath({"exit": 17}))])
+
+
+def test_a_file_of_before_policies_opens_without_any(tmp_path: Path, bent: Front) -> None:
+    bent.save(tmp_path / "front.json")
+    content = json.loads((tmp_path / "front.json").read_text())
+    assert content.pop("policies") == []
+    content["schema"] = 1
+    del content["sha256"]
+    (tmp_path / "front.json").write_text(json.dumps(content))
+    assert Front.load(tmp_path / "front.json") == bent
+
+
+def test_a_policy_is_chosen_by_what_may_be_lost_or_by_energy(bent: Front) -> None:
+    losses = {1.0: 0.05, 1.4: 0.006, 2.0: -0.001}
+    front = bent.with_policies(
+        dynamic_point(bent.full.path, costs={"energy_mj": e, "macs": 1}, promised_loss=loss)
+        for e, loss in losses.items()
+    )
+
+    def energy(**bound: Any) -> float | None:
+        (point,) = policies_within(front, **bound)
+        return point.cost("energy_mj")
+
+    assert [energy(max_loss=points) for points in (0, 0.6, 0.7, 100)] == [2.0, 1.4, 1.4, 1.0]
+    assert [energy(energy_budget=f"{mj}mJ") for mj in (1, 1.5, 9)] == [1.0, 1.4, 2.0]
+    assert len(policies_within(front)) == 3
+    with pytest.raises(InvalidValueError, match="budget of 900 µJ of energy; the cheapest takes 1"):
+        energy(energy_budget="0.9mJ")
+    with pytest.raises(InvalidValueError, match=r"must lie in \[0, 100\] points, but got -1"):
+        energy(max_loss=-1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"thresholds": (0.5, 0.6)}, "thresholds must be 1 finite numbers"),
+        ({"thresholds": (math.nan,)}, "thresholds must be 1 finite numbers"),
+        ({"temperatures": (0.0,)}, "temperatures must be over 0"),
+        ({"exits": ("exits.1", "exits.1")}, "exits must be distinct"),
+    ],
+)
+def test_policies_that_cannot_be_are_refused(changes: Any, message: str) -> None:
+    policy = Policy("margin", ("exits.1", "exits.3"), (0.7,), (1.25,))
+    with pytest.raises(InvalidValueError, match=message):
+        replace(policy, **changes)
+
+
 def damage(content: Any, place: str, value: Any) -> None:
     """Sets content["points"][0]["macs"] for ``points.0.macs``; ``...`` deletes it."""
     *parents, last = [int(k) if k.isdecimal() else k for k in place.split(".")]
@@ -297,8 +368,8 @@ def damage(content: Any, place: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("schema", 2, "must have schema 1, but has 2"),
-        ("schema", ..., "must have schema 1, but has None"),
+        ("schema", 3, "must have schema 1 to 2, but has 3"),
+        ("schema", ..., "must have schema 1 to 2, but has None"),
         ("hardware", ..., "hardware is missing"),
         ("points.2.macs", ..., r"points\[2\].macs is missing"),
         ("points.0.macs", "many", r"points\[0\].macs: .* but got 'many'"),

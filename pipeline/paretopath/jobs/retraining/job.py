@@ -155,7 +155,8 @@ def collect(run: Run, mode: str, results: Sequence[PathResult]) -> Front:
         if point.id in by_id:
             retrained[mode] = by_id[point.id]
         changed.append(replace(point, retrained=retrained))
-    front = front.updated(changed)
+    # policies go with the weights that they were found with
+    front = front.updated(changed).with_policies(() if mode == "shared" else front.policies)
     front.save(run.front_file)
     return front
 

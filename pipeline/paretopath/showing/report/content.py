@@ -12,6 +12,7 @@ from paretopath.costs import COST_NAMES, COSTS, CostName
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import (
+    DynamicPoint,
     Front,
     Point,
     Retrained,
@@ -166,9 +167,35 @@ def _run_record(run: ReportRun, decisions: _Decisions) -> dict[str, Any]:
         },
         "history": _history(run),
         "units": units,
+        "policies": [_policy_record(point) for point in front.policies],
         "sensitivity": _sensitivity_record(run.sensitivity),
         "recipe": _yaml(front.recipe),
         "versions": dict(run.versions),
+    }
+
+
+def _policy_record(point: DynamicPoint) -> dict[str, Any]:
+    """A path that images leave early, with what it came to on each split that was looked at."""
+    splits = {"validation": point.validation, "test": point.test}
+    return {
+        "id": point.id,
+        "pathId": point.path.id,
+        "confidence": point.policy.confidence,
+        "exits": list(point.policy.exits),
+        "promisedLoss": point.promised_loss,
+        "costs": {name: point.cost(name) for name in COST_NAMES},
+        "splits": {
+            name: {
+                "accuracy": split.accuracy,
+                "error": split.error,
+                "loss": split.loss,
+                "lossError": split.loss_error,
+                "shares": list(split.shares),
+                "right": list(split.right),
+            }
+            for name, split in splits.items()
+            if split is not None
+        },
     }
 
 

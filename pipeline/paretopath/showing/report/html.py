@@ -21,6 +21,7 @@ _SCRIPTS = (
     "progress.js",
     "parallel.js",
     "sensitivity.js",
+    "leaving.js",
     "main.js",
 )
 

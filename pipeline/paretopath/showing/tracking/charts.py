@@ -125,6 +125,29 @@ def outcome_rows(front: Front, measured: Mapping[str, Measured]) -> Rows:
     return [*columns[:costs], *names, *columns[costs:]], wider
 
 
+def policy_rows(front: Front) -> Rows:
+    """The paths that images leave early: accuracies, what is lost, expected costs, and a row's part
+    of the images that leave at each exit.
+    """
+    exits = list(dict.fromkeys(name for p in front.policies for name in p.policy.exits))
+    columns = ["point", "path", "weights", "confidence", "accuracy", "accuracy_error", "loss"]
+    columns += ["promised_loss", "test_accuracy", "test_loss", *COST_NAMES]
+    rows: list[list[Any]] = []
+    for point in front.policies:
+        validation, test = point.validation, point.test
+        shares = dict(zip(point.policy.exits, validation.shares, strict=True))
+        rows.append(
+            [
+                *(point.id, point.path.id, point.weights, point.policy.confidence),
+                *(validation.accuracy, validation.error, validation.loss, point.promised_loss),
+                *((test.accuracy, test.loss) if test else (None, None)),
+                *(point.cost(name) for name in COST_NAMES),
+                *(shares.get(name) for name in exits),
+            ]
+        )
+    return columns + [f"leave at {name}" for name in exits], _uniform(rows)
+
+
 def plain_decisions(path: ExecutionPath) -> dict[str, Value]:
     """A path's decisions by names that W&B can address: it takes a dot for a step into a
     mapping.

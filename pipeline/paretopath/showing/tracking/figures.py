@@ -5,8 +5,9 @@ from typing import Any
 
 from paretopath.costs import COSTS, CostName, cost_named
 from paretopath.evaluation.sensitivity import Sensitivity
-from paretopath.front import Front, Point, TrialRecord
+from paretopath.front import DynamicPoint, Front, Point, TrialRecord
 from paretopath.paths import ExecutionPath, Value
+from paretopath.quantities import percent
 from paretopath.showing.breakdown import Measured, Row
 from paretopath.showing.report import UnitCost
 from paretopath.showing.tracking.charts import line_rows
@@ -14,7 +15,7 @@ from paretopath.showing.tracking.charts import line_rows
 MOST_AXES = 16
 """How many decisions a parallel-coordinates chart of trials shows: those that vary most."""
 
-_GREY, _BLUE, _BLACK = "#9aa0a6", "#2b5fd9", "#191b1f"
+_GREY, _BLUE, _BLACK, _ORANGE = "#9aa0a6", "#2b5fd9", "#191b1f", "#c2571a"
 
 
 def front_figure(front: Front, trials: Sequence[TrialRecord]) -> Any:
@@ -199,6 +200,17 @@ def outcome_figure(front: Front, measured: Mapping[str, Measured]) -> Any:
                 hoverinfo="skip",
                 showlegend=False,
             )
+    if front.policies:
+        figure.add_scatter(
+            row=1,
+            col=1,
+            x=[point.cost(front.cost) for point in front.policies],
+            y=[point.validation.accuracy for point in front.policies],
+            mode="markers",
+            name="leaving early",
+            marker={"color": _ORANGE, "size": 8, "symbol": "triangle-left"},
+            text=[_policy_text(point) for point in front.policies],
+        )
     figure.update_yaxes(tickformat=".1%")
     figure.update_yaxes(title=_escaped(front.metric), col=1)
     return figure.update_layout(template="plotly_white", hovermode="closest", margin={"t": 30})
@@ -271,6 +283,12 @@ def _decision_axis(name: str, values: Sequence[Value | None]) -> dict[str, Any]:
         "tickvals": list(range(len(ticks))),
         "ticktext": ["absent" if value is None else str(value) for value in ticks],
     }
+
+
+def _policy_text(point: DynamicPoint) -> str:
+    shares = zip(point.policy.exits, point.validation.shares, strict=True)
+    leave = "<br>".join(f"{_escaped(name)}: {percent(share)} leave" for name, share in shares)
+    return f"{point.path.id}, {point.policy.confidence}<br>{leave}"
 
 
 def _point_text(point: Point, front: Front) -> str:

@@ -12,6 +12,7 @@ from paretopath.showing.tracking.charts import (
     kind_rows,
     line_rows,
     outcome_rows,
+    policy_rows,
     sensitivity_rows,
     trial_rows,
     unit_rows,
@@ -69,15 +70,14 @@ def show_outcome(handle: Any, show: ShowOutcome, group: str, *, step: int) -> No
     import wandb
 
     front = show.front
-    handle.log(
-        {
-            "paths": _table(outcome_rows(front, show.measured)),
-            "front_chart": _front_chart(front, group),
-            "outcome_figure": wandb.Plotly(outcome_figure(front, show.measured)),
-        },
-        step=step,
-        commit=True,
-    )
+    shown: dict[str, Any] = {
+        "paths": _table(outcome_rows(front, show.measured)),
+        "front_chart": _front_chart(front, group),
+        "outcome_figure": wandb.Plotly(outcome_figure(front, show.measured)),
+    }
+    if front.policies:
+        shown["policies"] = _table(policy_rows(front))
+    handle.log(shown, step=step, commit=True)
     handle.summary.update(plain(_front_summary(front) | _outcome_summary(show)))
     _keep(handle, f"outcome-{handle.id}", "outcome", show.files)
 

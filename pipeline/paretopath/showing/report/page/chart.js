@@ -119,6 +119,27 @@ function retrainedSeries(run, r, mode) {
   };
 }
 
+function policySeries(run, r) {
+  const shown = run.policies.filter((policy) => policy.splits[STATE.split] && policy.costs[STATE.cost] != null);
+  const scores = shown.map((policy) => policy.splits[STATE.split]);
+  const colour = SEVERAL ? runColour(r) : cssColour("--run-1");
+  return {
+    type: "scatter",
+    mode: "markers",
+    x: shown.map((policy) => scaledCost(policy, STATE.cost)),
+    y: scores.map((split) => split.accuracy * 100),
+    customdata: shown.map(() => null),
+    hovertemplate: shown.map((policy, i) =>
+      `<b>${policy.pathId}</b>  left early, ${plotlyText(policy.confidence)}<br>${accuracyText(scores[i])} % ${plotlyText(DATA.metric)}<br>` +
+      `${costText(policy, STATE.cost)}  (${percent(savedShare(run, policy))} saved)<br><br>` +
+      policy.exits.map((exit, e) => `${plotlyText(exit)}  ${percent(scores[i].shares[e], 1)} leave`).join("<br>") + "<extra></extra>"),
+    marker: { color: colour, size: 8, symbol: "triangle-left", line: { color: cssColour("--card"), width: 1 } },
+    error_y: { type: "data", array: scores.map((split) => split.error * 100), color: faint(colour), thickness: 1, width: 0 },
+    name: SEVERAL ? `${run.name}, leaving early` : "leaving early",
+    legendgroup: run.name,
+  };
+}
+
 function fullSeries(run, r) {
   return {
     ...series([run.full], (record) => searched(record, STATE.split), () => "full path",
@@ -256,7 +277,7 @@ function renderChart() {
   const trials = STATE.showTrials && STATE.split === "validation" ? DATA.runs.map(trialSeries) : [];
   const found = DATA.runs.flatMap((run, r) => {
     const modes = new Set([...run.points, run.full].flatMap((point) => Object.keys(point.retrained)));
-    return [frontSeries(run, r), ...[...modes].map((mode) => retrainedSeries(run, r, mode)), fullSeries(run, r)];
+    return [frontSeries(run, r), ...[...modes].map((mode) => retrainedSeries(run, r, mode)), policySeries(run, r), fullSeries(run, r)];
   });
   const still = found.map((trace) => ({ ...trace, hovertemplate: null, hoverinfo: "skip" }));
   const traces = [...trials, ...still, targetSeries(found), pinSeries()];

@@ -68,6 +68,7 @@ function renderAll() {
   renderProgress();
   renderParallel();
   renderSensitivity();
+  renderLeaving();
   renderProvenance();
 }
 
@@ -90,7 +91,10 @@ function start() {
   renderAll();
   onChange((changed) => {
     renderChart();
-    if (changed.has("split")) renderSplit();
+    if (changed.has("split")) {
+      renderSplit();
+      renderLeaving();
+    }
     if (changed.has("budget") || changed.has("cost")) renderBudget();
     if (changed.has("pins") || changed.has("budget") || changed.has("cost")) {
       renderTable();

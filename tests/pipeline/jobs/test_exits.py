@@ -1,0 +1,147 @@
+"""Policies: found on validation, tested on other images, put on the front, deployed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from paretopath import jobs
+from paretopath.deploy import DynamicModel
+from paretopath.errors import InvalidValueError
+from paretopath.front import Front
+from paretopath.run import Run, build_space, build_table, open_images
+from tests.pipeline.cli.command import run_here
+
+
+@pytest.fixture(scope="module")
+def left(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Front]:
+    """A run with policies: read it, don't change it."""
+    folder = shutil.copytree(searched, tmp_path_factory.mktemp("left") / "run")
+    return folder, jobs.exits_run(Run.open(folder, device="cpu"))
+
+
+def test_deployed_policies_do_on_test_images_what_the_front_says(left: tuple[Path, Front]) -> None:
+    folder, front = left
+    dynamic = DynamicModel.load(folder)
+    recipe = Run.open(folder).recipe
+    test = open_images(recipe, build_space(recipe)).test
+    images, labels = test.__getitems__(range(len(test)))
+    assert len(front.policies) > 3 and dynamic.policies == front.policies
+    left_early = 0
+    for point in front.policies:
+        assert point.test is not None and point.test.samples == len(images)
+        logits, taken = dynamic.classify_early(images, policy=point)
+        where = [dynamic.exits.index(name) for name in point.policy.exits]
+        shares = [(taken == number).double().mean().item() for number in where]
+        assert shares == pytest.approx(list(point.test.shares), abs=2.5 / len(images))
+        accuracy = (logits.argmax(-1) == labels).double().mean().item()
+        assert accuracy == pytest.approx(point.test.accuracy, abs=2.5 / len(images))
+        left_early += len(point.policy.exits) > 1
+    assert left_early > 0
+
+
+def test_expected_energy_is_what_images_that_leave_there_take(left: tuple[Path, Front]) -> None:
+    folder, front = left
+    run = Run.open(folder)
+    table = build_table(run, build_space(run.recipe))
+    seen = 0
+    for point in front.policies:
+        full = {unit.unit: unit.costs["energy_mj"] for unit in table.breakdown(point.path)}
+        expected, way = 0.0, 0.0
+        shares = dict(zip(point.policy.exits, point.validation.shares, strict=True))
+        early = {
+            unit.unit: unit.costs["energy_mj"]
+            for name in point.policy.exits[:-1]
+            for unit in table.breakdown({**point.path, "exit": int(name.split(".")[1])})
+        }
+        order = [name for i in range(3) for name in (f"blocks.{i}", f"exits.{i + 1}")]
+        for name in ("stem", *order):
+            if name in full or name in shares:
+                way += full.get(name, early.get(name, 0.0))
+                expected += shares.get(name, 0.0) * way
+        assert point.cost("energy_mj") == pytest.approx(expected)
+        assert point.validation.cost == pytest.approx(expected)
+        seen += len(shares) > 1
+    assert seen
+
+
+def test_a_budget_picks_the_policy_that_is_promised_to_lose_least(
+    left: tuple[Path, Front],
+) -> None:
+    dynamic = DynamicModel.load(left[0])
+    images = torch.randn(5, 1, 8, 8)
+    for point in dynamic.policies:
+        chosen = dynamic.choose_policy(energy_mj=point.cost("energy_mj"))
+        fitting = [p for p in dynamic.policies if p.cost("energy_mj") <= point.cost("energy_mj")]
+        assert chosen.promised_loss == min(p.promised_loss for p in fitting)
+        logits, taken = dynamic.classify_early(images, energy_mj=point.cost("energy_mj"))
+        again, where = dynamic.classify_early(images, policy=chosen)
+        assert torch.equal(logits, again) and torch.equal(taken, where)
+    assert dynamic.choose_policy(max_loss=0.02).promised_loss <= 0.02
+    with pytest.raises(InvalidValueError, match="by max_loss or by a budget, but got both"):
+        dynamic.choose_policy(max_loss=0.02, energy_mj=1.0)
+    with pytest.raises(InvalidValueError, match="the least that any needs is"):
+        dynamic.classify_early(images, energy_mj=1e-9)
+    with pytest.raises(InvalidValueError, match="by a policy or by a budget, but got several"):
+        dynamic.classify_early(images, threshold=0.5, energy_mj=1.0)
+
+
+def test_without_policies_a_budget_says_how_to_get_some(searched: Path) -> None:
+    with pytest.raises(InvalidValueError, match="`paretopath exits RUN` finds them"):
+        DynamicModel.load(searched).classify_early(torch.randn(2, 1, 8, 8), energy_mj=1.0)
+
+
+def test_policies_go_with_the_weights_that_they_were_found_with(
+    left: tuple[Path, Front], tmp_path: Path
+) -> None:
+    run = Run.open(shutil.copytree(left[0], tmp_path / "run"), device="cpu")
+    assert jobs.search_run(run).policies == left[1].policies  # nothing was retrained
+    jobs.collect(run, "separate", [])
+    assert run.front().policies == left[1].policies
+    jobs.collect(run, "shared", [])
+    assert run.front().policies == ()
+
+
+def test_the_command_finds_policies_once_and_then_chooses_among_them(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(searched, tmp_path / "run")
+    assert run_here("exits", run, "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    records = shown["policies"]
+    energies = [record["energy_mj"] for record in records]
+    assert energies == sorted(energies) and len(records) > 3
+    for record in records:
+        assert sum(record["shares"]) == pytest.approx(1)
+        assert len(record["shares"]) == len(record["exits"]) == len(record["thresholds"]) + 1
+        assert 0 <= record["test_accuracy"] <= 1
+    file = run / "front.json"
+    before = file.stat().st_mtime_ns
+    assert run_here("exits", run, "--energy-budget", "60%", "--json") == 0
+    (chosen,) = json.loads(capsys.readouterr().out)["policies"]
+    assert chosen in records and chosen["energy_mj"] <= 0.6 * shown["full"]["energy_mj"]
+    assert run_here("exits", run, "--max-loss", "3") == 0
+    assert "saved" in capsys.readouterr().out
+    assert file.stat().st_mtime_ns == before
+    assert "Leaving early" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--max-loss", "1", "--energy-budget", "60%"], "can't be combined"),
+        (["--max-loss", "101"], "must lie in [0, 100] points, but got 101"),
+        (["--energy-budget", "60"], "a budget must be a share of the full path"),
+        (["--energy-budget", "1nJ"], "no policy keeps to a budget of 1.00 nJ"),
+    ],
+)
+def test_bounds_that_cannot_be_are_one_sentence(
+    left: tuple[Path, Front],
+    arguments: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_here("exits", left[0], *arguments) == 2
+    assert sentence in capsys.readouterr().err.replace("\n", " ")
