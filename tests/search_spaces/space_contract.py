@@ -317,6 +317,9 @@ class SpaceContract:
             static = model.extract(path, own)
             with torch.inference_mode(), model.active(path, own):
                 torch.testing.assert_close(static(images), model(images), rtol=1e-4, atol=1e-4)
+                again = copy.deepcopy(model).extract(path)
+                again.load_state_dict(static.state_dict())
+                torch.testing.assert_close(again(images), static(images))
             alone = SeparateTraining(static, model, TrainSettings(), task)  # type: ignore[arg-type]
             train_one_step(alone, static, batches[0])
             assert all(bool(tensor.isfinite().all()) for tensor in static.state_dict().values())

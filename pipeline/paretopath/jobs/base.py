@@ -18,6 +18,7 @@ from paretopath.recipe import Recipe
 from paretopath.run import Run, Scoring
 from paretopath.tasks.registry import create_task
 from paretopath.training.epoch import EpochListener
+from paretopath.weights.files import is_elastic, load_into
 from paretopath.weights.new import new_parameters
 
 _NAMED = 4  # tensors that a sentence names
@@ -78,6 +79,10 @@ def initial_model(space: ElasticSpace, recipe: Recipe) -> ElasticModel:
             the recipe says so, or no path that is trained runs it.
     """
     torch.manual_seed(recipe.train.seed)
+    if isinstance(recipe.weights, str) and is_elastic(recipe.weights):  # of another run
+        model = space.build()
+        load_into(model, recipe.weights)
+        return model
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UntrainedClassifier)
         model = space.build(recipe.weights)

@@ -12,7 +12,7 @@ from torch import nn
 
 from paretopath.cost import CostModel, CostTable
 from paretopath.cost import create as create_cost_model
-from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.elastic import ElasticModel
 from paretopath.elastic.batch_norm import StatisticsFolder
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.front import Point, pareto_front, select
@@ -53,8 +53,8 @@ def evaluate_run(
     points = [front[i] for i in path_ids] if path_ids else list(everyone.values())
     space = build_space(run.recipe)
     scoring = build_scoring(run, space, on_phase=on_phase)
-    model = load_model(space, run.weights_file, run)
-    rows = _score_elastic(scoring, model, "search", points, run.statistics())
+    searched = load_model(space, run.weights_file, run)
+    rows = _score_elastic(scoring, searched, "search", points, run.statistics())
     shared = [p for p in points if "shared" in p.retrained]
     if shared:
         weights = run.retrained_dir("shared") / "weights.safetensors"
@@ -62,7 +62,7 @@ def evaluate_run(
         rows += _score_elastic(scoring, model, "shared", shared, run.statistics(shared=True))
     for point in points:
         if "separate" in point.retrained:
-            module = load_separate(run, space, point.path)
+            module = load_separate(run, searched, point.path)
             row: dict[str, Any] = {"id": point.id, "weights": "separate"}
             rows.append(row | {split: scoring.score(module, split) for split in SCORED})
     return rows
@@ -213,10 +213,17 @@ def _known(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def load_separate(run: Run, space: ElasticSpace, path: ExecutionPath) -> nn.Module:
-    """The plain model that separate retraining left of a path, on the run's device."""
+def load_separate(run: Run, searched: ElasticModel, path: ExecutionPath) -> nn.Module:
+    """The plain model that separate retraining left of a path, on the run's device.
+
+    Args:
+        run: where it is.
+        searched: the elastic model with the weights that were searched, which it was extracted
+            from: calibration may have given its layers biases.
+        path: canonical.
+    """
     weights = run.retrained_dir("separate", path.id) / "weights.safetensors"
-    module = space.build().extract(path)
+    module = searched.extract(path)
     load_into(module, weights)
     return module.to(run.device).eval()
 

@@ -1,7 +1,9 @@
 """Base weights that another run has already: made from the same, they are the same."""
 
+import glob
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from paretopath.errors import CheckpointError
@@ -18,21 +20,28 @@ def made_from(run: Run) -> str | None:
     """A hash of all that a run's base weights depend on; None where that can't be told.
 
     Besides sections of the recipe: the code, the kind of device, and the content of weights that
-    the recipe names as files. A data set is known by its name only, as it is within a run.
+    the recipe names as files or folders. A data set is known by its name only, as it is within a run.
     """
     code = code_version()
     if code is None:
         return None
     named = run.recipe.weights
     origins = named.values() if isinstance(named, dict) else [named]
-    files = [Path(str(origin).rpartition("#")[0] or str(origin)) for origin in origins if origin]
     content = {
         "recipe": ingredients(run.recipe),
         "code": code,
         "device": run.device.type,
-        "files": [sha256(file) for file in files if file.is_file()],
+        "files": [sha256(file) for origin in origins if origin for file in _files(str(origin))],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _files(origin: str) -> list[Path]:
+    """The local files that weights are in, in order; ``{model}`` stands for any name."""
+    pattern = re.sub(r"\{\w+\}", "*", glob.escape(origin.rpartition("#")[0] or origin))
+    found = [Path(name) for name in sorted(glob.glob(pattern))]
+    inside = [sorted(entry.rglob("*")) if entry.is_dir() else [entry] for entry in found]
+    return [file for files in inside for file in files if file.is_file()]
 
 
 def take_weights(run: Run, fingerprint: str) -> Path | None:

@@ -24,6 +24,7 @@ from paretopath.weights.foreign import (
 from paretopath.weights.known import known_checkpoints
 
 TENSOR_SUFFIXES = (".safetensors",)
+ELASTIC = "units."  # before every name of an elastic model's weights
 CHECKSUM = "sha256"  # of the tensors, in the metadata of files that are written here
 
 
@@ -170,6 +171,22 @@ def write_state(
             aside.replace(described)
         raise
     aside.unlink(missing_ok=True)
+
+
+def is_elastic(checkpoint: str) -> bool:
+    """Whether a checkpoint is a file of weights that a run keeps, by an elastic model's names.
+
+    Raises:
+        CheckpointError: a file that can't be read.
+    """
+    file = Path(checkpoint)
+    if file.suffix not in TENSOR_SUFFIXES or not file.is_file():
+        return False
+    try:
+        with safetensors.safe_open(file, framework="pt") as opened:
+            return all(name.startswith(ELASTIC) for name in opened.keys())
+    except Exception as error:  # truncated, or another format
+        raise CheckpointError(f"{file} can't be read as weights: {error}") from error
 
 
 def load_into(model: nn.Module, file: Path | str) -> None:

@@ -16,7 +16,7 @@ from paretopath.front import pareto_front, select
 from paretopath.recipe import Recipe, load_recipe
 from paretopath.run import Run, build_space, build_table, load_model, open_images
 from paretopath.tasks.task import Score
-from paretopath.weights.files import read_state
+from paretopath.weights.files import read_state, write_state
 from tests.conftest import TINY
 
 SPACE = build_space(Recipe.model_validate(yaml.safe_load(TINY)))
@@ -127,6 +127,24 @@ def test_retraining_measures_its_paths_again_from_weights_on_disk(run: Run, mode
             point.retrained[mode].test_accuracy
         )
     assert not list(run.directory.rglob("*.ckpt"))
+
+
+def test_a_plain_model_whose_layers_got_biases_by_calibration_is_loaded_again(
+    tiny_recipe: Path, tmp_path: Path
+) -> None:
+    text = tiny_recipe.read_text().replace("{img_size", "{proj_bias: false, img_size")
+    tiny_recipe.write_text(text.replace("epochs: 2, lr", "epochs: 1, lr"))
+    run = Run.start(tmp_path / "unbiased", load_recipe(tiny_recipe), device="cpu")
+    jobs.prepare_weights(run)
+    searched = load_model(build_space(run.recipe), run.weights_file, run)
+    path = searched.space.canonical({"blocks.0.mlp_ratio": 0.5})
+    static = searched.extract(path)
+    assert "blocks_0.mlp.fc2.bias" in static.state_dict()
+    run.retrained_dir("separate", path.id).mkdir(parents=True)
+    write_state(run.retrained_dir("separate", path.id) / "weights.safetensors", static.state_dict())
+    images = torch.rand(2, 1, 8, 8)
+    with torch.inference_mode():
+        assert torch.equal(jobs.load_separate(run, searched, path)(images), static(images))
 
 
 def test_retraining_that_is_done_is_not_done_again(run: Run, monkeypatch) -> None:

@@ -9,14 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
+import search_spaces
 from paretopath import jobs
 from paretopath.errors import CheckpointError
+from paretopath.front import load_front
 from paretopath.jobs.base import Learning, initial_model
 from paretopath.jobs.starting import resolve
 from paretopath.recipe import Recipe, load_recipe
 from paretopath.run import Run, assemble, build_space, load_model
 from paretopath.tasks.task import Score
 from paretopath.training.epoch import Epoch
+from paretopath.weights.files import write_state
 from tests.pipeline.vit_family import MEMBERS
 
 CHANGES = {
@@ -167,6 +170,24 @@ def test_each_model_of_a_family_learns_what_its_own_weights_lack(tmp_path: Path)
     jobs.prepare_weights(run)
     exits = {"small_exits_1", "large_exits_1", "large_exits_2", "large_exits_4"}
     assert moved(before, run) == exits
+
+
+def test_weights_of_another_run_lack_nothing(start: Start, searched: Path) -> None:
+    run, before = start(weights=str(searched / "weights.safetensors"))
+    jobs.prepare_weights(run, on_epoch=lambda _: pytest.fail("trained"))
+    assert not moved(before, run)
+    parts = assemble(run)
+    model = load_model(parts.space, run.weights_file, run)
+    [score] = parts.images.evaluator(model, "validation")([parts.space.full])
+    assert isinstance(score, Score)
+    assert score.value == pytest.approx(load_front(searched).full.accuracy)
+
+
+def test_weights_of_another_runs_space_are_refused_by_name(start: Start, tmp_path: Path) -> None:
+    other = search_spaces.create("vit", arguments={"img_size": 8, "patch_size": 4, "depth": 1})
+    write_state(tmp_path / "other.safetensors", other.build().state_dict())
+    with pytest.raises(CheckpointError, match=r"other\.safetensors does not fit the model: it la"):
+        start(weights=str(tmp_path / "other.safetensors"))
 
 
 def test_a_search_takes_the_trained_head(start: Start) -> None:

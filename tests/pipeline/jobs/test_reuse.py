@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from paretopath import jobs
+from paretopath.jobs.reuse import made_from
 from paretopath.recipe import Recipe, load_recipe
 from paretopath.run import Run
 from paretopath.weights.files import read_metadata
@@ -35,6 +36,21 @@ def test_another_budget_hardware_and_seed_take_the_weights_that_are_there(
     jobs.prepare_weights(other, on_epoch=heard.append, on_taken=told.append)
     assert (told, heard) == ([trained.weights_file], [])
     assert other.weights_file.read_bytes() == trained.weights_file.read_bytes()
+
+
+@pytest.mark.parametrize("origin", ["w.pth", "w.pth#model", "folder", "{model}.pth"])
+def test_weights_that_changed_under_their_name_are_other_weights(
+    recipe: Recipe, tmp_path: Path, origin: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    changed = recipe.with_overrides({"weights": str(tmp_path / origin)})
+    run = Run(tmp_path / "run", changed, device="cpu")
+    hashes = set()
+    for content in ("a", "b", "b"):
+        for file in ("w.pth", "folder/model.safetensors"):
+            (tmp_path / file).write_text(content)
+        hashes.add(made_from(run))
+    assert len(hashes) == 2
 
 
 @pytest.mark.parametrize("reason", ["recipe", "code", "altered", "unknown"])
