@@ -20,7 +20,8 @@ def made_from(run: Run) -> str | None:
     """A hash of all that a run's base weights depend on; None where that can't be told.
 
     Besides sections of the recipe: the code, the kind of device, and the content of weights that
-    the recipe names as files or folders. A data set is known by its name only, as it is within a run.
+    the recipe names as files or folders. A data set is known by its name only, as it is within a
+    run.
     """
     code = code_version()
     if code is None:
