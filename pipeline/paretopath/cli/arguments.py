@@ -58,7 +58,7 @@ Device = Annotated[
     typer.Option(help="cpu, cuda, cuda:1 …; the first GPU if there is one.", callback=_device),
 ]
 SELECT = typer.Option(
-    help="all, knee, budget=70%, budget=12.5mJ, count=4 or id=ID.", callback=_selection
+    help="all, knee, budget=70%, budget=12.5mJ, params=1M, count=4 or id=ID.", callback=_selection
 )
 Html = Annotated[Path | None, typer.Option(help="Write it into this HTML file.", callback=_output)]
 Csv = Annotated[

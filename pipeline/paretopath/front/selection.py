@@ -25,6 +25,7 @@ def select(front: Front, spec: str) -> list[Point]:
       far.
     - ``budget=70%`` of the full path's cost, ``budget=12.5mJ``, ``budget=8ms``: the most accurate
       point that fits. A unit may limit another cost than the front's own.
+    - ``activation_bytes=256kB``, ``macs=60%``: the same for any cost by its name.
     - ``count=4``: that many (or all, if there are fewer), both ends included, at about equal
       distances along the front, both axes scaled to [0, 1]. ``count=1`` is the knee.
     - ``all``.
@@ -42,7 +43,7 @@ def select(front: Front, spec: str) -> list[Point]:
     if asked.kind == "knee":
         return [_knee(front)]
     if asked.kind == "budget":
-        return [_within(front, asked.budget)]
+        return [_within(front, asked.budget, asked.cost)]
     if asked.kind == "count":
         return _spread(front, asked.count)
     return list(front.points)
@@ -94,8 +95,8 @@ def _knee(front: Front) -> Point:
     return front.points[int(np.argmax(np.round(accuracy - cost, 12)))]
 
 
-def _within(front: Front, budget: str) -> Point:
-    cost = _limited(front, budget)
+def _within(front: Front, budget: str, cost: CostName | None) -> Point:
+    cost = cost or _limited(front, budget)
     named, unit = cost_named(cost), cost_named(cost).unit
     limit = parse_budget(budget, unit, known_cost(front.full, cost))
     fitting = [point for point in front.points if known_cost(point, cost) <= limit]
@@ -117,7 +118,7 @@ def _limited(front: Front, budget: str) -> CostName:
     if len(found) > 1:
         raise InvalidValueError(
             f"a budget of {budget!r} could limit any of {', '.join(found)}, and the front is of "
-            f"{front.cost}"
+            f"{front.cost}; name one, such as {found[-1]}={budget}"
         )
     return found[0] if found else front.cost
 

@@ -448,6 +448,9 @@ def test_knee_of_one_or_two_points_is_the_cheapest() -> None:
         ("budget=0.0035J", 2),
         ("budget = 3 mJ", 2),
         ("budget=1.5ms", 2),
+        ("energy_mj=60%", 4),
+        ("params=1002", 2),
+        ("macs=3.5M", 2),
     ],
 )
 def test_budget_gives_the_most_accurate_that_fits(bent: Front, spec: str, number: int) -> None:
@@ -457,6 +460,15 @@ def test_budget_gives_the_most_accurate_that_fits(bent: Front, spec: str, number
 def test_budget_on_another_cost_still_takes_the_most_accurate() -> None:
     front = front_of(point(1, 0.5, 0, latency_ms=1.0), point(2, 0.6, 1, latency_ms=0.9))
     assert numbers(select(front, "budget=1ms")) == [1]
+
+
+def test_a_budget_of_a_cost_by_name_tells_costs_of_one_unit_apart() -> None:
+    costs = [{"weight_bytes": 4000, "activation_bytes": 9000}]
+    costs += [{"weight_bytes": 6000, "activation_bytes": 5000}]
+    points = [point(i + 1, 0.5 + i / 10, i, **costs[i]) for i in range(2)]
+    front = front_of(*points, full=points[1])
+    assert numbers(select(front, "weight_bytes=5kB")) == [0]
+    assert numbers(select(front, "activation_bytes=5kB")) == [1]
 
 
 def test_retraining_does_not_change_what_a_budget_selects(bent: Front) -> None:
@@ -504,7 +516,10 @@ def test_all_and_ids(bent: Front) -> None:
             r"no path of the front fits a budget of 500 nJ of energy; the cheapest, \w+, takes "
             "1.00 mJ",
         ),
-        ("budget=5kB", "could limit any of dram_bytes, weight_bytes, activation_bytes"),
+        ("budget=5kB", "could limit any of dram_bytes, .*name one, such as activation_bytes=5kB"),
+        ("weight_bytes=5ms", "unit must be one that limits memory, but got '5ms'"),
+        ("activaton_bytes=5kB", "did you mean 'activation_bytes=…'"),
+        ("params", "can't be 'params'; .*did you mean 'params=…'"),
         ("count=0", "needs a whole number from 1 up, but got 'count=0'"),
         ("count=2.5", "needs a whole number"),
         ("count=all", "needs a whole number"),

@@ -19,6 +19,7 @@ from paretopath.recipe.storage_url import check_url
         ("count= 4", Selection("count", count=4)),
         ("budget=12.5mJ", Selection("budget", budget="12.5mJ")),
         ("budget=256kB", Selection("budget", budget="256kB")),
+        ("macs= 60%", Selection("budget", budget="60%", cost="macs")),
         ("id=3f, 9c", Selection("id", ids=("3f", "9c"))),
     ],
 )
