@@ -113,12 +113,11 @@ class FamilyModel(ElasticModel):
         assert isinstance(self.space, FamilySpace)
         return [self._member(name) for name in self.space.members]
 
-    def extract(self, path: Mapping[str, Value], own: PathTensors | None = None) -> nn.Module:
-        """The static model of one path, as the model that the path names gives it."""
-        canonical = self.space.canonical(path)
-        own = own or self.own.get(canonical)
-        inner = PathTensors(member_path(canonical), self._inside(own)) if own is not None else None
-        return self._member(str(canonical[MODEL])).extract(member_path(canonical), inner)
+    def _extracted(self, path: ExecutionPath, own: PathTensors | None) -> nn.Module:
+        """As the model that the path names gives it."""
+        own = own or self.own.get(path)
+        inner = PathTensors(member_path(path), self._inside(own)) if own is not None else None
+        return self._member(str(path[MODEL])).extract(member_path(path), inner)
 
     def _inside(self, own: PathTensors) -> dict[str, Tensor | None]:
         """A path's tensors under the names that its own model has for them."""

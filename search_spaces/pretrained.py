@@ -3,7 +3,7 @@
 import inspect
 import logging
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from paretopath.elastic import ElasticModel, ElasticSpace, Unit
 from paretopath.elastic.own import PathTensors, own_of, together, using
 from paretopath.errors import CheckpointError
-from paretopath.paths import Value
+from paretopath.paths import ExecutionPath
 from paretopath.weights.files import load_reference
 from paretopath.weights.foreign import head_is_new, refuse, split_key
 
@@ -22,17 +22,15 @@ BASE_FIELDS = (*inspect.signature(PreTrainedConfig.__init__).parameters, "out_fe
 
 
 class PretrainedModel(ElasticModel):
-    """An elastic model whose full path extracts to the original transformers model."""
+    """An elastic model whose full path extracts to the original transformers model.
 
-    def extract(self, path: Mapping[str, Value], own: PathTensors | None = None) -> nn.Module:
-        """The static model of one path.
+    So ``save_pretrained`` works on it; called, it gives the logits as every other path does (its
+    ``forward`` gives transformers' output object).
+    """
 
-        For the full path it is the original class, so that ``save_pretrained`` works; called, it
-        gives the logits as every other path does (its ``forward`` gives transformers' output
-        object).
-        """
-        if self.space.canonical(path) != self.space.full:
-            static: nn.Module = super().extract(path, own)
+    def _extracted(self, path: ExecutionPath, own: PathTensors | None) -> nn.Module:
+        if path != self.space.full:
+            static: nn.Module = super()._extracted(path, own)
             return static
         assert isinstance(self.space, PretrainedSpace)
         with using(together(step.own for step in self.steps(self.space.full, own))):

@@ -7,8 +7,8 @@ in the chain: a family of models holds the chains of all its members, each with 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from paretopath.elastic.model import ElasticModel, Step, Unit
 from paretopath.elastic.own import PathTensors
+from paretopath.elastic.units import Chain, Step, Unit
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, ExecutionPath, SearchSpace, Value
 
@@ -28,7 +28,7 @@ class ExitOnTheWay:
     path: ExecutionPath
 
 
-def exits_on_the_way(model: ElasticModel, path: Mapping[str, Value]) -> list[ExitOnTheWay]:
+def exits_on_the_way(model: Chain, path: Mapping[str, Value]) -> list[ExitOnTheWay]:
     """The exits that a path passes, first to last, its own end included where that is an exit.
 
     An exit lies on the way if the path that differs in the exit's decision alone takes the same
@@ -46,7 +46,7 @@ def exits_on_the_way(model: ElasticModel, path: Mapping[str, Value]) -> list[Exi
 
 
 def _passed(
-    model: ElasticModel,
+    model: Chain,
     path: ExecutionPath,
     steps: tuple[Step, ...],
     unit: Unit,
@@ -63,7 +63,7 @@ def _passed(
 
 
 def steps_with_exits(
-    model: ElasticModel,
+    model: Chain,
     path: Mapping[str, Value],
     asked: Collection[str] | None = None,
     *,
@@ -75,7 +75,7 @@ def steps_with_exits(
         model: whose steps.
         path: any path of its space.
         asked: names of the exits to put in; all that lie on the way if None.
-        own: see :meth:`ElasticModel.steps`.
+        own: see :meth:`Chain.steps`.
 
     Raises:
         InvalidValueError: the path ends at no exit, or one that is asked is not on its way.
@@ -98,7 +98,7 @@ def steps_with_exits(
     return tuple(steps)
 
 
-def exit_paths(model: ElasticModel) -> list[ExecutionPath]:
+def exit_paths(model: Chain) -> list[ExecutionPath]:
     """The fullest path to each exit of the chain, the full path last; the full path alone where
     there are no exits.
     """

@@ -9,7 +9,6 @@ views of their weights.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -22,9 +21,11 @@ from paretopath.elastic.layers import (
     ElasticLinear,
     fill,
 )
-from paretopath.elastic.own import Own, PathTensors, own_by_unit, using
+from paretopath.elastic.own import PathTensors, own_by_unit
+from paretopath.elastic.repair import Repair
+from paretopath.elastic.units import Choice, State, Step, Unit
 from paretopath.errors import InvalidPathError, InvalidValueError
-from paretopath.paths import Condition, Decision, ExecutionPath, SearchSpace, Value
+from paretopath.paths import Decision, ExecutionPath, SearchSpace, Value
 
 __all__ = [
     "ChannelGroup",
@@ -41,68 +42,6 @@ __all__ = [
     "Unit",
     "fill",
 ]
-
-State = Any  # a tensor, or a pytree of tensors, each with the batch as its first dimension
-Choice = Mapping[str, Value]
-
-
-class Unit(nn.Module, ABC):
-    """One step of a forward pass.
-
-    Args:
-        name: dotted, unique in its model: ``blocks.3``.
-        decisions: the names of the decisions on which its computation depends, the shape of the
-            state that reaches it included. It is shown no other.
-        requires: where the unit runs; on every path if None. Elsewhere the state passes unchanged.
-    """
-
-    is_exit = False
-
-    def __init__(
-        self, name: str, *, decisions: Sequence[str] = (), requires: Condition | None = None
-    ) -> None:
-        super().__init__()
-        self.name = name
-        self.decisions = tuple(decisions)
-        self.requires = requires
-
-    @abstractmethod
-    def forward(self, state: State, choice: Choice) -> State:
-        """The next state.
-
-        Args:
-            state: what the unit before gave; the images (B, C, Y, X) for the first unit.
-            choice: the values of this unit's decisions, those that matter.
-        """
-
-    @abstractmethod
-    def extract(self, choice: Choice) -> nn.Module:
-        """A plain module that maps a state as :meth:`forward` does here; weights are copied."""
-
-    def channel_groups(self) -> list[ChannelGroup]:
-        """The groups of channels that decisions narrow, to be put in order of importance."""
-        return []
-
-
-@dataclass(frozen=True)
-class Step:
-    """A unit, the values of its decisions on one path, and what its layers own on that path.
-
-    Equal steps give the same for the same state: a prefix tree runs them once.
-    """
-
-    unit: Unit
-    choice: tuple[tuple[str, Value], ...]
-    own: Own | None = None
-
-    def __call__(self, state: State) -> State:
-        with using(self.own):
-            return self.unit(state, dict(self.choice))
-
-    def extract(self) -> nn.Module:
-        """The unit's plain module, with what its layers own."""
-        with using(self.own):
-            return self.unit.extract(dict(self.choice))
 
 
 class ElasticModel(nn.Module):
@@ -206,15 +145,30 @@ class ElasticModel(nn.Module):
         """The models that make up this one, around the same units: itself, or those of a family."""
         return [self]
 
-    def extract(self, path: Mapping[str, Value], own: PathTensors | None = None) -> nn.Module:
+    def extract(
+        self,
+        path: Mapping[str, Value],
+        own: PathTensors | None = None,
+        *,
+        repair: Tensor | None = None,
+    ) -> nn.Module:
         """The static model of one path: plain modules with copies of the weights, same output.
 
         Args:
             path: any path of the space.
             own: see :meth:`steps`.
+            repair: images (N, C, Y, X) on the model's device, without labels, on which the path is
+                re-solved first (:class:`~paretopath.elastic.repair.Repair`); a few hundred do.
         """
+        path = self.space.canonical(path)
+        if repair is not None:
+            own = Repair(self, repair)([path]).get(path, own)
+        return self._extracted(path, own)
+
+    def _extracted(self, path: ExecutionPath, own: PathTensors | None) -> nn.Module:
+        """The static model of a canonical path."""
         static = nn.Sequential()
-        for step in self.steps(self.space.canonical(path), own):
+        for step in self.steps(path, own):
             static.add_module(step.unit.name.replace(".", "_"), step.extract())
         return static.train(self.training)
 

@@ -19,6 +19,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from paretopath.errors import CheckpointError, InvalidValueError
 from paretopath.paths import ExecutionPath
@@ -89,9 +90,7 @@ class Own:
             for name, tensor in sorted(tensors.items()):
                 digest.update(f"{id(layer)} {name} ".encode())
                 if tensor is not None:
-                    digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
-                    plain = tensor.detach().cpu().contiguous().reshape(-1)
-                    digest.update(plain.view(torch.uint8).numpy().tobytes())
+                    digest.update(_content(tensor))
         return digest.digest()
 
     def __eq__(self, other: object) -> bool:
@@ -99,6 +98,23 @@ class Own:
 
     def __hash__(self) -> int:
         return hash(self._digest)
+
+
+_contents: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+"""Digests of tensors that live: paths hold the same ones, and are compared often."""
+
+
+def _content(tensor: Tensor) -> bytes:
+    """A digest of a tensor's data type, shape and values."""
+    known: tuple[int, bytes] | None = _contents.get(tensor)
+    version = 0 if tensor.is_inference() else tensor._version
+    if known is not None and known[0] == version:
+        return known[1]
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+    plain = tensor.detach().cpu().contiguous().reshape(-1)
+    digest.update(plain.view(torch.uint8).numpy().tobytes())
+    _contents[tensor] = version, digest.digest()
+    return digest.digest()
 
 
 _current: ContextVar[Own | None] = ContextVar("the own tensors of the step that runs", default=None)
@@ -153,6 +169,16 @@ def own_by_unit(units: nn.ModuleDict, tensors: Tensors) -> dict[str, Own]:
             tensor = tensor.to(stood_for)
         found.setdefault(key, {}).setdefault(module, {})[name] = tensor
     return {key: Own(layers) for key, layers in found.items()}
+
+
+def named(units: nn.ModuleDict, tensors: Mapping[nn.Module, Tensors]) -> dict[str, Tensor | None]:
+    """What layers of units have for themselves, by the names that :func:`own_by_unit` takes."""
+    names = {layer: name for name, layer in units.named_modules(prefix="units")}
+    return {
+        f"{names[layer]}.{name}": tensor
+        for layer, of_layer in tensors.items()
+        for name, tensor in of_layer.items()
+    }
 
 
 def together(parts: Iterable[Own | None]) -> Own:

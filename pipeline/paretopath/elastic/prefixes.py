@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from paretopath.elastic.model import ElasticModel, State, Step, Unit
 from paretopath.elastic.own import PathTensors
+from paretopath.elastic.units import Chain, State, Step, Unit
 from paretopath.paths import ABSENT, ExecutionPath, SearchSpace, Value
 
 
@@ -49,7 +49,7 @@ class PrefixTree:
 
     def __init__(
         self,
-        model: ElasticModel,
+        model: Chain,
         paths: Sequence[Mapping[str, Value]],
         *,
         skip: int = 0,
@@ -109,7 +109,7 @@ class PrefixTree:
             del state
 
 
-def settled_steps(model: ElasticModel, space: SearchSpace) -> int:
+def settled_steps(model: Chain, space: SearchSpace) -> int:
     """How many first steps all paths of a space share: no decision changes what they compute.
 
     Args:

@@ -6,7 +6,7 @@ are measured (Yu and Huang, "Universally Slimmable Networks", arXiv 1903.05134: 
 batch normalisation; Once-For-All does so for each sub-network, ``set_running_statistics``).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from paretopath.elastic import ElasticModel
-from paretopath.elastic.batch_norm import StatisticsFolder, batch_norms
+from paretopath.elastic.batch_norm import batch_norms
 from paretopath.elastic.own import PathTensors
 from paretopath.errors import InvalidValueError
-from paretopath.evaluation.evaluator import Batch, Evaluation, Evaluator
+from paretopath.evaluation.evaluator import Batch
 from paretopath.paths import ExecutionPath, Value
-from paretopath.tasks.task import Score
 
 
 @torch.no_grad()
@@ -63,58 +62,40 @@ def recalibrate(
     return PathTensors(canonical, tensors)
 
 
-class RecalibratingEvaluator:
-    """Scores paths as :class:`~paretopath.evaluation.evaluator.Evaluator` does, each with its own
-    statistics.
+class Recalibration:
+    """Gives paths batch-normalisation statistics of their own: a
+    :class:`~paretopath.evaluation.fitted.Fit`.
 
     Args:
-        evaluate: the evaluator, with its model.
+        model: on its device.
         batches: calibration images, iterated once for each path; on any device.
-        trained_on: the path whose statistics the model's own are, which is scored with them; None
-            if training mixed those of several paths.
-        kept: where statistics are kept and found again; None measures them each time.
+        trained_on: the path whose statistics the model's own are, which is given none; None if
+            training mixed those of several paths.
     """
 
     def __init__(
         self,
-        evaluate: Evaluator,
+        model: ElasticModel,
         batches: Iterable[Batch],
         *,
         trained_on: ExecutionPath | None = None,
-        kept: StatisticsFolder | None = None,
     ) -> None:
-        self.evaluate = evaluate
+        self.model = model
         self.batches = batches
         self.trained_on = trained_on
-        self.kept = kept
 
-    def __call__(self, paths: Sequence[Mapping[str, Value]]) -> Iterator[Score | InvalidValueError]:
-        """The score of each canonical path, in order; see :meth:`Evaluator.__call__`."""
-        for path in paths:
-            own = self.statistics(path)
-            yield from self.evaluate([path], own={} if own is None else {own.path: own})
-
-    def begin(self, paths: Sequence[Mapping[str, Value]]) -> Evaluation:
-        """An evaluation that has seen no image yet, of paths whose statistics are measured now."""
-        found = [own for path in paths if (own := self.statistics(path)) is not None]
-        return self.evaluate.begin(paths, own={own.path: own for own in found})
-
-    def statistics(self, path: Mapping[str, Value]) -> PathTensors | None:
-        """The statistics with which a path is scored; None for the model's own."""
-        model = self.evaluate.model
-        canonical = model.space.canonical(path)
-        if canonical == self.trained_on:
-            return None
-        found = self.kept[canonical] if self.kept else None
-        if found is None:
-            found = recalibrate(model, canonical, self._moved())
-            if self.kept:
-                self.kept.keep(found)
-        return found
-
-    def _moved(self) -> Iterator[Batch]:
-        device = self.evaluate.device
-        return ((images.to(device, non_blocking=True), y) for images, y in self.batches)
+    def __call__(self, paths: Sequence[Mapping[str, Value]]) -> dict[ExecutionPath, PathTensors]:
+        """The statistics of each canonical path."""
+        device = next(self.model.parameters()).device
+        wanted = [ExecutionPath(path) for path in paths if path != self.trained_on]
+        return {
+            path: recalibrate(
+                self.model,
+                path,
+                ((images.to(device, non_blocking=True), y) for images, y in self.batches),
+            )
+            for path in wanted
+        }
 
 
 class _Watcher:

@@ -179,12 +179,22 @@ class Evaluation:
         self._paths = paths
         self._own = own
         self.scorers: list[Scorer] = [evaluator.task.scorer() for _ in paths]
-        model = evaluator.model
-        # what a path has for itself may make its first steps others than all paths' share
-        self._skip = 0 if own or model.own else evaluator.settled
-        steps = model.steps(paths[0])[: self._skip] if len(paths) else ()
+        self._skip, steps = self._shared_steps()
         features = evaluator.features if self._skip else Features(evaluator.batches, 0)
         self._batches = features.through(steps, evaluator)
+
+    def _shared_steps(self) -> tuple[int, tuple[Step, ...]]:
+        """The first steps that all paths share, and their number: none, where what a path has for
+        itself makes one of them its own.
+        """
+        model, settled = self._evaluator.model, self._evaluator.settled
+        firsts = [
+            model.steps(path, self._own.get(ExecutionPath(path)) if self._own else None)[:settled]
+            for path in (self._paths if settled else ())
+        ]
+        if not firsts or any(step.own is not None for first in firsts for step in first):
+            return 0, ()
+        return settled, firsts[0]
 
     @torch.inference_mode()
     def advance(self, active: Sequence[int], *, batches: int | None = None) -> int:

@@ -24,9 +24,7 @@ def full_evaluator(scoring: Scoring, model: ElasticModel, recipe: Recipe) -> Acc
         model: with the searched weights.
         recipe: its search has the seed of the order, its accuracy the memory for features.
     """
-    if scoring.statistics_images(model):
-        return scoring.evaluator(model, "validation")
-    return _shared_steps(scoring, model, recipe)
+    return scoring.fitted(_shared_steps(scoring, model, recipe))
 
 
 def search_evaluator(
@@ -39,9 +37,6 @@ def search_evaluator(
 ) -> AccuracySource:
     """Scores the candidates of a search.
 
-    Where paths have statistics of their own, each is scored alone on all images: they share no
-    steps, and to measure the statistics costs as much as a race would save.
-
     Args:
         scoring: the images.
         model: with the searched weights.
@@ -50,10 +45,10 @@ def search_evaluator(
         races: where finished paths' accuracies on shares of the images are kept.
     """
     racing = recipe.search.racing
-    if racing is None or scoring.statistics_images(model):
+    if racing is None:
         return full_evaluator(scoring, model, recipe)
     return Racer(
-        _shared_steps(scoring, model, recipe),
+        scoring.fitted(_shared_steps(scoring, model, recipe)),
         path_costs(table, recipe.search.cost),
         racing=racing,
         seed=recipe.search.seed,

@@ -24,8 +24,14 @@ class Calibration(Section):
         default=True,
         description="whether layers re-solve their weights by least squares for the inputs left",
     )
+    repair: bool = Field(
+        default=True,
+        description="whether each path is re-solved unit by unit, so that it lands where the full "
+        "path does in spite of what narrower and skipped units before got wrong; it is scored, and "
+        "deployed, so",
+    )
     images: int = Field(
-        default=256, ge=1, description="training images that are looked at, drawn at random"
+        default=256, ge=2, description="training images that are looked at, drawn at random"
     )
     positions: int = Field(
         default=1024, ge=1, description="tokens or pixels sampled of each image and layer"

@@ -10,8 +10,10 @@ from torch import nn
 from paretopath.calibration.moments import draw
 from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.batch_norm import StatisticsFolder, batch_norms
-from paretopath.evaluation.batch_norm import RecalibratingEvaluator
+from paretopath.elastic.repair import Repair, repairable
+from paretopath.evaluation.batch_norm import Recalibration
 from paretopath.evaluation.evaluator import Batch, Evaluator, score_model
+from paretopath.evaluation.fitted import Fit, FittedEvaluator
 from paretopath.recipe import Recipe
 from paretopath.tasks.task import Score, Task
 
@@ -33,6 +35,7 @@ class Scoring:
         precision: of forward passes; None for the weights' own.
         batch_norm_images: on how many images a path's own batch-norm statistics are measured; None:
             on :data:`BATCH_NORM_IMAGES` where the model's family or its training asks for them.
+        repair_images: on how many images a path is re-solved before it is scored; 0: never.
         seed: of the draw of these images.
     """
 
@@ -42,6 +45,7 @@ class Scoring:
     device: torch.device
     precision: torch.dtype | None
     batch_norm_images: int | None
+    repair_images: int
     seed: int
     _drawn: dict[int, list[Batch]] = field(default_factory=dict, init=False, repr=False)
 
@@ -64,6 +68,7 @@ class Scoring:
             device,
             torch.bfloat16 if half else None,
             recipe.calibration.batch_norm_images,
+            recipe.calibration.images if recipe.calibration.repair else 0,
             recipe.calibration.seed,
         )
 
@@ -74,16 +79,15 @@ class Scoring:
         *,
         shared: bool = False,
         kept: StatisticsFolder | None = None,
-    ) -> Evaluator | RecalibratingEvaluator:
-        """Scores paths of a model on ``validation`` or ``test``, each with its own batch-norm
-        statistics where the recipe or the family asks for it.
+    ) -> Evaluator | FittedEvaluator:
+        """Scores paths of a model on ``validation`` or ``test``, each with what is fitted to it.
 
         Args:
             model: elastic.
             split: which images.
             shared: whether shared retraining left the weights, with statistics of all its paths
                 mixed.
-            kept: where the paths' statistics are kept, and taken from.
+            kept: where what paths have for themselves is kept, and taken from.
         """
         evaluator = Evaluator(
             model,
@@ -92,14 +96,33 @@ class Scoring:
             device=self.device,
             precision=self.precision,
         )
-        images = self.statistics_images(model, shared=shared)
-        if not images:
-            return evaluator
-        return RecalibratingEvaluator(
-            evaluator,
-            self._calibration_batches(images),
+        return self.fitted(evaluator, shared=shared, kept=kept)
+
+    def fitted(
+        self,
+        evaluator: Evaluator,
+        *,
+        shared: bool = False,
+        kept: StatisticsFolder | None = None,
+    ) -> Evaluator | FittedEvaluator:
+        """The same evaluator for paths that have something for themselves, where the recipe or the
+        family asks for it; see :meth:`evaluator`.
+        """
+        fit = self._fit(evaluator.model, shared)
+        return evaluator if fit is None else FittedEvaluator(evaluator, fit, kept=kept)
+
+    def _fit(self, model: ElasticModel, shared: bool) -> Fit | None:
+        """What finds the statistics and weights of single paths; None where they have none."""
+        statistics = self.statistics_images(model, shared=shared)
+        if self.repair_images and not shared and repairable(model):
+            images = torch.cat([x for x, _ in self._calibration_batches(self.repair_images)])
+            return Repair(model, images.to(self.device), measure=bool(statistics), seed=self.seed)
+        if not statistics:
+            return None
+        return Recalibration(
+            model,
+            self._calibration_batches(statistics),
             trained_on=None if shared else self.space.full,
-            kept=kept,
         )
 
     def statistics_images(self, model: ElasticModel, *, shared: bool = False) -> int:

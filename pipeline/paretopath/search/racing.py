@@ -25,6 +25,7 @@ from scipy.special import stdtrit
 
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.evaluator import Evaluation, Evaluator
+from paretopath.evaluation.fitted import FittedEvaluator
 from paretopath.files import write_atomically
 from paretopath.paths import ExecutionPath
 from paretopath.recipe import Racing
@@ -160,7 +161,7 @@ class Racer:
 
     def __init__(
         self,
-        evaluator: Evaluator,
+        evaluator: Evaluator | FittedEvaluator,
         cost_of: Callable[[Sequence[ExecutionPath]], Floats],
         *,
         racing: Racing,

@@ -20,8 +20,9 @@ from paretopath.elastic import (
 from paretopath.elastic.batch_norm import StatisticsFolder
 from paretopath.elastic.own import PathTensors
 from paretopath.errors import CheckpointError, InvalidValueError
-from paretopath.evaluation.batch_norm import RecalibratingEvaluator, recalibrate
+from paretopath.evaluation.batch_norm import Recalibration, recalibrate
 from paretopath.evaluation.evaluator import Evaluator
+from paretopath.evaluation.fitted import FittedEvaluator
 from paretopath.paths import Decision, ExecutionPath
 from paretopath.recipe import load_recipe
 from paretopath.run import Run, assemble, load_model
@@ -129,7 +130,7 @@ def test_a_path_without_normalisations_has_none_to_keep(tmp_path: Path) -> None:
 
 
 def test_other_files_are_not_taken_for_statistics(tmp_path: Path) -> None:
-    torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pth")
+    torch.save({"gamma": torch.zeros(2)}, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match="does not hold what a path has for itself"):
         PathTensors.load(tmp_path / "weights.pth", ExecutionPath({"width": 4}))
 
@@ -164,7 +165,7 @@ def test_each_path_is_scored_with_its_own_statistics(model: ElasticModel) -> Non
     evaluate = Evaluator(model, batches(8, 8), SpreadTask())  # type: ignore[arg-type]
     paths = [model.space.smallest, model.space.full]
     shared = evaluate(paths)
-    own = list(RecalibratingEvaluator(evaluate, batches(8, 8))(paths))
+    own = list(FittedEvaluator(evaluate, Recalibration(model, batches(8, 8)))(paths))
     for before, after in zip(shared, own, strict=True):
         assert isinstance(before, Score) and isinstance(after, Score)
         assert before.value < 0.9 < 0.99 < after.value
@@ -174,17 +175,19 @@ def test_each_path_is_scored_with_its_own_statistics(model: ElasticModel) -> Non
 def test_the_path_that_was_trained_keeps_the_models_statistics(model: ElasticModel) -> None:
     evaluate = Evaluator(model, batches(8, 8), SpreadTask())  # type: ignore[arg-type]
     full = model.space.full
-    own = RecalibratingEvaluator(evaluate, batches(8, 8), trained_on=full)
+    fit = Recalibration(model, batches(8, 8), trained_on=full)
+    own = FittedEvaluator(evaluate, fit)
     assert [score.value for score in own([full])] == [score.value for score in evaluate([full])]
-    assert own.statistics(full) is None and own.statistics(model.space.smallest) is not None
+    assert list(own.own([full, model.space.smallest])) == [model.space.smallest]
 
 
 def test_kept_statistics_are_measured_once(model: ElasticModel, tmp_path: Path) -> None:
     evaluate = Evaluator(model, batches(8, 8), SpreadTask())  # type: ignore[arg-type]
     kept = StatisticsFolder(tmp_path / "statistics")
-    first = list(RecalibratingEvaluator(evaluate, batches(8, 8), kept=kept)([model.space.smallest]))
+    fit, no_images = Recalibration(model, batches(8, 8)), Recalibration(model, [])
+    first = list(FittedEvaluator(evaluate, fit, kept=kept)([model.space.smallest]))
     # no images any more: what is on disk has to do
-    again = list(RecalibratingEvaluator(evaluate, [], kept=kept)([model.space.smallest]))
+    again = list(FittedEvaluator(evaluate, no_images, kept=kept)([model.space.smallest]))
     assert first == again
     assert kept[model.space.full] is None
 

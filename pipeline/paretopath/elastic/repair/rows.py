@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paretopath.elastic import ElasticConv2d, ElasticLayer, ElasticLinear, Onto
+from paretopath.elastic.layers import ElasticConv2d, ElasticLayer, ElasticLinear
+from paretopath.elastic.stream import Onto
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,151 @@
+"""Calibration images walk paths beside the full model, unit by unit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from paretopath.elastic.channels import reading
+from paretopath.elastic.exits import exit_paths
+from paretopath.elastic.own import PathTensors, named
+from paretopath.elastic.prefixes import Node, PrefixTree
+from paretopath.elastic.repair.targets import Targets
+from paretopath.elastic.repair.watched import Fitted, Watched
+from paretopath.elastic.units import Chain, State
+from paretopath.errors import InvalidValueError
+from paretopath.paths import ExecutionPath, Value
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """What reaches a node of the tree.
+
+    Attributes:
+        state: of the calibration images on the path.
+        full: nodes of the full model's own tree that may come next, as long as the path is the full
+            model so far; none once it is another.
+        fitted: what the path's layers have for themselves so far.
+    """
+
+    state: State
+    full: Sequence[Node]
+    fitted: Fitted
+
+
+class Repair:
+    """Re-solves paths of a model on calibration images.
+
+    All images run as one batch: a forward pass over them must fit in memory. The full model's
+    streams are kept at sampled positions, :data:`ROWS_PER_INPUT` for each input of a layer.
+
+    Args:
+        model: on the device of its images; its weights must not change while this is in use.
+        images: (N, C, Y, X), at least two.
+        measure: whether batch normalisations that no re-solved layer feeds are given the path's own
+            statistics.
+        trained_on_full: whether the model's own statistics are those of its full paths; if not, as
+            after training of several paths, they are measured for the full paths too.
+        seed: of the positions that are looked at.
+
+    Raises:
+        InvalidValueError: fewer than two images.
+    """
+
+    def __init__(
+        self,
+        model: Chain,
+        images: Tensor,
+        *,
+        measure: bool = False,
+        trained_on_full: bool = True,
+        seed: int = 0,
+    ) -> None:
+        if len(images) < 2:
+            raise InvalidValueError(f"repair needs at least two images, but got {len(images)}")
+        self.model = model
+        self.images = images
+        self.measure = measure
+        self.trained_on_full = trained_on_full
+        self.seed = seed
+        self._targets = Targets(_readers(model), seed=seed)
+        self._tree: PrefixTree | None = None
+        self._full: dict[int, Fitted] = {}  # of the full model, by node
+        self._norms: Fitted = {}
+
+    @torch.no_grad()
+    def __call__(self, paths: Sequence[Mapping[str, Value]]) -> dict[ExecutionPath, PathTensors]:
+        """What each path has for itself, those left out that need nothing.
+
+        Args:
+            paths: canonical.
+        """
+        units = self.model.units
+        training = units.training
+        units.eval()
+        try:
+            tree = self._tree or self._look()
+            start = _Walk(self.images, tree.roots, {})
+            found = {}
+            for index, walk in _tree(self.model, paths).run(start, self._walk):
+                if walk.fitted:
+                    path = ExecutionPath(paths[index])
+                    found[path] = PathTensors(path, named(units, walk.fitted))
+        finally:
+            units.train(training)
+        return found
+
+    def _look(self) -> PrefixTree:
+        """Runs the full model, up to each of its exits, and notes where its layers' results land.
+
+        Returns:
+            Its steps.
+        """
+        tree = _tree(self.model, exit_paths(self.model))
+
+        def run(node: Node, state: State) -> State:
+            watched = Watched(self._targets, {}, norms=self.measure and not self.trained_on_full)
+            state = watched.note(node.step, state)
+            self._full[id(node)] = watched.fitted
+            self._norms |= watched.fitted
+            return state
+
+        for _ in tree.run(self.images, run):
+            pass
+        self._tree = tree
+        return tree
+
+    def _walk(self, node: Node, walk: _Walk) -> _Walk:
+        """Runs a step on the calibration images and solves its layers on the way."""
+        for full in walk.full:
+            if full.step == node.step:  # the full model so far: nothing to be made up for
+                fitted = self._full[id(full)]
+                state = Watched(self._targets, fitted).run(node.step, walk.state)
+                return _Walk(state, full.children, walk.fitted | fitted)
+        watched = Watched(self._targets, {}, norms=self.measure, full=self._norms)
+        state = watched.solve(node.step, walk.state)
+        return _Walk(state, (), walk.fitted | watched.fitted)
+
+
+def repairable(model: Chain) -> bool:
+    """Whether a model has layers that narrowed channels are read by, to be solved for others.
+
+    Once-For-All's has none: its narrow paths were trained as they are.
+    """
+    return bool(_readers(model))
+
+
+def _readers(model: Chain) -> set[nn.Module]:
+    """The layers that read narrowed channels."""
+    return {
+        reading(unit, reader)
+        for unit in model.chain
+        for group in unit.channel_groups()
+        for reader in group.readers
+    }
+
+
+def _tree(model: Chain, paths: Sequence[Mapping[str, Value]]) -> PrefixTree:
+    """The steps of canonical paths, with nothing of their own."""
+    nothing = {ExecutionPath(path): PathTensors(ExecutionPath(path), {}) for path in paths}
+    return PrefixTree(model, paths, own=nothing)

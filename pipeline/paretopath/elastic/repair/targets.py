@@ -1,0 +1,87 @@
+"""Where the results of layers shall land: the full model's streams, at sampled positions."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from paretopath.elastic.layers import ElasticLinear
+from paretopath.elastic.repair.rows import Call
+
+ROWS_PER_INPUT = 8
+"""Positions that a layer is solved on, for each of its inputs at its fullest."""
+
+LEAST_ROWS = 4096
+
+HELD_OUT = 0.2
+"""Share of the images on which the ridge is chosen."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a layer's result shall land.
+
+    Attributes:
+        positions: of the result, over all images.
+        rows: (n,) those that are looked at, rising.
+        stream: (n, C) the full model's stream there.
+    """
+
+    positions: int
+    rows: Tensor
+    stream: Tensor
+
+    @property
+    def held(self) -> Tensor:
+        """(n,) whether a row is of an image that is held out: the last ones."""
+        return self.rows >= (1 - HELD_OUT) * self.positions
+
+
+class Targets:
+    """Where layers' results shall land.
+
+    Args:
+        readers: the layers that are solved though they write into no stream: for their own results.
+        seed: of the positions that are looked at.
+    """
+
+    def __init__(self, readers: set[nn.Module], *, seed: int) -> None:
+        self._readers = readers
+        self._seed = seed
+        self._targets: dict[nn.Module, Target] = {}
+
+    def wants(self, call: Call) -> bool:
+        """Whether a layer that is called so can be solved."""
+        layer = call.layer
+        is_dense = isinstance(layer, ElasticLinear) or layer.groups == 1
+        return is_dense and (call.onto is not None or layer in self._readers)
+
+    def of(self, call: Call) -> Target | None:
+        """Where a call's result shall land; None if that is unknown, or of another size."""
+        found = self._targets.get(call.layer)
+        return found if found is not None and found.positions == call.positions else None
+
+    def note(self, call: Call, result: Tensor, scale: Tensor) -> None:
+        """Notes where the full model's stream is behind a layer, unless it is known.
+
+        Args:
+            call: of the full model.
+            result: of the call.
+            scale: (outputs,) by how much the stream moves with the result.
+        """
+        if call.layer in self._targets:
+            return
+        rows = self._sample(call)
+        stream = call.at(result, rows) * scale
+        if call.onto is not None:
+            stream += call.at(call.onto.stream(), rows)
+        self._targets[call.layer] = Target(call.positions, rows, stream)
+
+    def _sample(self, call: Call) -> Tensor:
+        """Positions of a layer's result, rising."""
+        count = max(LEAST_ROWS, ROWS_PER_INPUT * call.layer.weight[0].numel())
+        if call.positions <= count:
+            return torch.arange(call.positions, device=call.x.device)
+        generator = torch.Generator().manual_seed(self._seed)
+        rows = torch.randperm(call.positions, generator=generator)[:count]
+        return rows.sort().values.to(call.x.device)
