@@ -186,12 +186,15 @@ class Exit(Unit):
     def __init__(self, name: str, vit: VisionTransformer, requires: Condition) -> None:
         super().__init__(name, requires=requires)
         self.head = PlainExit(_without(vit, "patch_embed", "blocks", "norm_pre", "patch_drop"))
+        self.head.vit.head = ElasticLinear.of(self.head.vit.head)
 
     def forward(self, state: State, choice: Choice) -> State:
         return self.head(state)
 
     def extract(self, choice: Choice) -> nn.Module:
-        return copy.deepcopy(self.head)
+        plain, classifier = copy.deepcopy(self.head), self.head.vit.head
+        plain.vit.head = classifier.narrow(classifier.in_features, classifier.out_features)
+        return plain
 
 
 class PlainExit(nn.Module):

@@ -19,7 +19,7 @@ class Option:
 
     Attributes:
         point: the path and its costs.
-        weights: the name of the weights: ``searched``, ``shared``.
+        weights: the name of the weights: ``searched``, ``closed_form``, ``shared``.
         accuracy: of the path under these weights, on validation, in [0, 1].
     """
 

@@ -71,13 +71,14 @@ class DynamicModel:
 
         Those that were searched and those that shared retraining left are both kept in memory
         where some budget needs either; what is equal in both is kept once (see
-        :attr:`memory_bytes`).
+        :attr:`memory_bytes`). What was re-solved for single paths lies beside them
+        (:meth:`own_bytes`), and is switched to by reference.
 
         Args:
             run_dir: its directory: recipe, front, weights and statistics are read, nothing else.
             device: where it shall run.
-            weights: ``searched`` or ``shared`` alone, to keep one set of weights; the best of both
-                if None.
+            weights: which may be taken, of ``searched``, ``closed_form`` and ``shared``; the best
+                of all that exist if None.
 
         Raises:
             RunDirectoryError: the directory holds no front or no weights.
@@ -127,14 +128,33 @@ class DynamicModel:
 
     @property
     def memory_bytes(self) -> int:
-        """What its weights take, those of all sets together."""
-        tensors = [
+        """What its weights take, those of all sets and of single paths together."""
+        shared = [
             tensor
             for model in self.models.values()
             for tensor in (*model.parameters(), *model.buffers())
         ]
+        own = [
+            tensor
+            for model in self.models.values()
+            for path_own in model.own.values()
+            for tensor in path_own.tensors.values()
+            if tensor is not None
+        ]
+        tensors = [*shared, *own]
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
         return sum(storages.values())
+
+    def own_bytes(self, path: Mapping[str, Value]) -> int:
+        """What a path adds to the memory: its re-solved weights and statistics.
+
+        Args:
+            path: any path of the space; 0 for those that have nothing of their own.
+        """
+        path = self._space.canonical(path)
+        model = self._model_for(path)
+        found = model.own.get(path)
+        return sum(t.nbytes for t in found.tensors.values() if t is not None) if found else 0
 
     def choose(self, **budget: float | None) -> Point:
         """The most accurate path whose costs for one image keep to a budget; the cheaper one of

@@ -24,8 +24,11 @@ from paretopath.tasks.registry import create_task
 from paretopath.tasks.task import Task
 from paretopath.weights.files import load_into
 
-WEIGHTS = ("shared", "searched")
-"""The weights that a run may hold for many paths; of equals the first are taken."""
+WEIGHTS = ("shared", "closed_form", "searched")
+"""The weights that a run may hold for many paths; of equals the first are taken.
+
+Those of ``closed_form`` are the searched ones with other solutions for single paths.
+"""
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,17 @@ def load_deployable(
         held = best.get(option.point.id)
         if option.weights in needed and (held is None or option.accuracy > held.accuracy):
             best[option.point.id] = option
-    models = {name: model if name == needed[0] else space.build() for name in needed}
-    for name, elastic in models.items():
-        load_into(elastic, _file(files, name))
-        elastic.to(device).own = _own(files, space, [o for o in best.values() if o.weights == name])
-    _share_equal_tensors([*models.values()])
+    loaded: dict[Path, ElasticModel] = {}
+    for name in needed:
+        file = _file(files, name)
+        if file not in loaded:
+            loaded[file] = space.build() if loaded else model
+            load_into(loaded[file], file)
+    for file, elastic in loaded.items():
+        own = _own(files, space, [o for o in best.values() if _file(files, o.weights) == file])
+        elastic.to(device).own = {path: tensors.to(device) for path, tensors in own.items()}
+    models = {name: loaded[_file(files, name)] for name in needed}
+    _share_equal_tensors([*loaded.values()])
     return Deployable(
         models=models,
         options=tuple(best.values()),
@@ -91,9 +100,9 @@ def load_deployable(
 
 
 def _file(files: RunDirectory, weights: str) -> Path:
-    if weights == "searched":
-        return files.weights_file
-    return files.retrained_dir(weights) / files.weights_file.name
+    if weights == "shared":
+        return files.retrained_dir(weights) / files.weights_file.name
+    return files.weights_file
 
 
 def _weights_there(files: RunDirectory, wanted: Collection[str] | None) -> list[str]:
@@ -117,22 +126,24 @@ def _options(files: RunDirectory, front: Front, weights: Collection[str]) -> lis
     """Each path of a front, the full one too, with each of the weights it was measured with."""
     points = {point.id: point for point in (*front.points, front.full)}.values()
     options = []
-    if "shared" in weights:
-        trained = _finished(files)
-        for point in points:
-            if point.id in trained and "shared" in point.retrained:
-                options.append(Option(point, "shared", point.retrained["shared"].accuracy))
+    for mode in ("shared", "closed_form"):
+        there = _finished(files, mode) if mode in weights else set()
+        options += [
+            Option(point, mode, point.retrained[mode].accuracy)
+            for point in points
+            if point.id in there and mode in point.retrained
+        ]
     if "searched" in weights:
         options += [Option(point, "searched", point.accuracy) for point in points]
     return options
 
 
-def _finished(files: RunDirectory) -> set[str]:
-    """The ids of the paths that the shared weights on disk were trained for; none of them before
-    that training is finished, when the front still has the results of one before.
+def _finished(files: RunDirectory, mode: str) -> set[str]:
+    """The ids of the paths that a retraining on disk was for; none of them before it is finished,
+    when the front still has the results of one before.
     """
     try:
-        content = json.loads((files.retrained_dir("shared") / "result.json").read_text())
+        content = json.loads((files.retrained_dir(mode) / "result.json").read_text())
     except FileNotFoundError:
         return set()
     return {ExecutionPath(entry["path"]).id for entry in content["results"]}
@@ -158,7 +169,7 @@ def _own(
     found = {}
     for option in options:
         path = space.canonical(option.point.path)
-        kept = files.statistics(shared=option.weights == "shared")[path]
+        kept = files.own(None if option.weights == "searched" else option.weights)[path]
         if kept is not None:
             found[path] = kept
     return found

@@ -71,6 +71,30 @@ class PathTensors:
         return cls(path, state)
 
 
+class OwnFolder:
+    """What paths have for themselves on disk, a file each.
+
+    Args:
+        folder: made when the first are kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __getitem__(self, path: ExecutionPath) -> PathTensors | None:
+        """What a path has for itself, or None if nothing is kept."""
+        file = self._file(path)
+        return PathTensors.load(file, path) if file.is_file() else None
+
+    def keep(self, own: PathTensors) -> None:
+        """Writes what a path has for itself."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        own.save(self._file(own.path))
+
+    def _file(self, path: ExecutionPath) -> Path:
+        return self.folder / f"{path.id}.safetensors"
+
+
 class Own:
     """The part of a path's tensors that the layers of one unit take.
 

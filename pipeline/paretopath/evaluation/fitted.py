@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
-from paretopath.elastic.batch_norm import StatisticsFolder
-from paretopath.elastic.own import PathTensors
+from paretopath.elastic.own import OwnFolder, PathTensors
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.evaluator import Batch, Evaluation, Evaluator
 from paretopath.paths import ExecutionPath, Value
@@ -35,9 +34,7 @@ class FittedEvaluator:
         kept: where what is found is kept and found again; None finds it each time.
     """
 
-    def __init__(
-        self, evaluator: Evaluator, fit: Fit, *, kept: StatisticsFolder | None = None
-    ) -> None:
+    def __init__(self, evaluator: Evaluator, fit: Fit, *, kept: OwnFolder | None = None) -> None:
         self.evaluator = evaluator
         self.fit = fit
         self.kept = kept

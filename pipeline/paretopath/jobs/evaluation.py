@@ -13,10 +13,11 @@ from torch import nn
 from paretopath.cost import CostModel, CostTable
 from paretopath.cost import create as create_cost_model
 from paretopath.elastic import ElasticModel
-from paretopath.elastic.batch_norm import StatisticsFolder
+from paretopath.elastic.own import OwnFolder
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.front import Point, pareto_front, select
 from paretopath.jobs.epochs import SCORED, finite
+from paretopath.jobs.retraining.fitting import closed_form_scoring
 from paretopath.paths import ExecutionPath
 from paretopath.progress import PhaseListener, unheard
 from paretopath.run import Run, Scoring, build_scoring, build_space, build_table, load_model
@@ -44,9 +45,8 @@ def evaluate_run(
         on_phase: hears of opening and reading images.
 
     Returns:
-        For each path and kind of weights that exist: ``id``, ``weights`` (``search``, ``shared`` or
-            ``separate``),
-        ``validation`` and ``test`` scores.
+        For each path and kind of weights that exist: ``id``, ``weights`` (``search``,
+        ``closed_form``, ``shared`` or ``separate``), ``validation`` and ``test`` scores.
     """
     front = run.front()
     everyone = {point.id: point for point in (*front.points, front.full)}
@@ -54,12 +54,16 @@ def evaluate_run(
     space = build_space(run.recipe)
     scoring = build_scoring(run, space, on_phase=on_phase)
     searched = load_model(space, run.weights_file, run)
-    rows = _score_elastic(scoring, searched, "search", points, run.statistics())
+    rows = _score_elastic(scoring, searched, "search", points, run.own())
+    solved = [p for p in points if "closed_form" in p.retrained]
+    if solved:
+        more = closed_form_scoring(scoring, run.recipe.retrain)
+        rows += _score_elastic(more, searched, "closed_form", solved, run.own("closed_form"))
     shared = [p for p in points if "shared" in p.retrained]
     if shared:
         weights = run.retrained_dir("shared") / "weights.safetensors"
         model = load_model(space, weights, run)
-        rows += _score_elastic(scoring, model, "shared", shared, run.statistics(shared=True))
+        rows += _score_elastic(scoring, model, "shared", shared, run.own("shared"))
     for point in points:
         if "separate" in point.retrained:
             module = load_separate(run, searched, point.path)
@@ -233,7 +237,7 @@ def _score_elastic(
     model: ElasticModel,
     weights: str,
     points: Sequence[Point],
-    kept: StatisticsFolder,
+    kept: OwnFolder,
 ) -> list[dict[str, Any]]:
     paths = [point.path for point in points]
     shared = weights == "shared"

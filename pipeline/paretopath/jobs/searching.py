@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from paretopath.elastic import ElasticModel
-from paretopath.elastic.batch_norm import StatisticsFolder
+from paretopath.elastic.own import OwnFolder
 from paretopath.errors import RunDirectoryError
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import Front, Point, TrialRecord
@@ -103,7 +103,7 @@ def search_run(
     front = make_front(run.recipe, parts, trials)
     if model is not None:
         with phase(on_phase, "scoring the front on test"):
-            front = with_test(front, parts.images, model, run.statistics())
+            front = with_test(front, parts.images, model, run.own())
     if run.front_file.is_file():
         front = with_retrained(front, run.front())
     front.save(run.front_file)
@@ -184,7 +184,7 @@ def make_front(recipe: Recipe, parts: Parts, trials: Sequence[TrialRecord]) -> F
     )
 
 
-def with_test(front: Front, scoring: Scoring, model: ElasticModel, kept: StatisticsFolder) -> Front:
+def with_test(front: Front, scoring: Scoring, model: ElasticModel, kept: OwnFolder) -> Front:
     """The front with test accuracies of its points and of the full path, before retraining."""
     points = list({point.id: point for point in (*front.points, front.full)}.values())
     scores = scoring.evaluator(model, "test", kept=kept)([point.path for point in points])

@@ -228,8 +228,16 @@ class RetrainSettings(TrainSettings):
         default=1.0, ge=0, description="epochs of linear rise from 0; at most `epochs`"
     )
     lr: Number = Field(default=3e-4, gt=0, description="peak learning rate")
-    mode: Literal["shared", "separate"] = Field(
-        default="shared", description="all paths in one elastic model, or one plain model a path"
+    mode: Literal["shared", "separate", "closed_form"] = Field(
+        default="shared",
+        description="all paths in one elastic model, one plain model a path, or each path "
+        "re-solved in closed form, which trains nothing",
+    )
+    images: int = Field(
+        default=2048,
+        ge=2,
+        description="training images on which mode `closed_form` re-solves, as many as there are "
+        "at most; they run as one batch",
     )
     select: str = Field(
         default="count=4",

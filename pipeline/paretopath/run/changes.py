@@ -15,6 +15,10 @@ SEARCH_CHANGEABLE = ("trials", "workers", "storage", "lease_seconds")
 MAKE_WEIGHTS = ("task", "space", "weights", "data", "train", "calibration")
 
 
+OF_PATHS = ("repair", "batch_norm_images")
+"""What of the calibration single paths are fitted by; the weights that they share are not."""
+
+
 def search_identity(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe a search depends on."""
     values = recipe.dump()
@@ -25,6 +29,8 @@ def search_identity(recipe: Recipe) -> dict[str, Any]:
 def ingredients(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe the base weights depend on."""
     values = recipe.dump()
+    for name in OF_PATHS:
+        del values["calibration"][name]
     return {name: values[name] for name in MAKE_WEIGHTS}
 
 

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from paretopath.costs import cost_named
-from paretopath.elastic.batch_norm import StatisticsFolder
+from paretopath.elastic.own import OwnFolder
 from paretopath.front import Front, TrialRecord
 from paretopath.front.front import FILE
 from paretopath.paths import SearchSpace
@@ -66,12 +66,15 @@ class RunDirectory:
         folder = self.directory / "retrained" / mode
         return folder / path_id if path_id else folder
 
-    def statistics(self, *, shared: bool = False) -> StatisticsFolder:
-        """Batch-norm statistics of the front's paths, a file a path id: those under the searched
-        weights, or those under the weights of shared retraining.
+    def own(self, mode: str | None = None) -> OwnFolder:
+        """What the front's paths have for themselves, a file a path id: batch-norm statistics and
+        re-solved weights.
+
+        Args:
+            mode: of the retraining that left it; None for what is searched.
         """
-        folder = self.retrained_dir("shared") if shared else self.directory
-        return StatisticsFolder(folder / "statistics")
+        folder = self.retrained_dir(mode) if mode else self.directory
+        return OwnFolder(folder / "statistics")
 
     @property
     def costs_file(self) -> Path:

@@ -9,7 +9,8 @@ from torch import nn
 
 from paretopath.calibration.moments import draw
 from paretopath.elastic import ElasticModel, ElasticSpace
-from paretopath.elastic.batch_norm import StatisticsFolder, batch_norms
+from paretopath.elastic.batch_norm import batch_norms
+from paretopath.elastic.own import OwnFolder
 from paretopath.elastic.repair import Repair, repairable
 from paretopath.evaluation.batch_norm import Recalibration
 from paretopath.evaluation.evaluator import Batch, Evaluator, score_model
@@ -78,7 +79,7 @@ class Scoring:
         split: "SplitName",
         *,
         shared: bool = False,
-        kept: StatisticsFolder | None = None,
+        kept: OwnFolder | None = None,
     ) -> Evaluator | FittedEvaluator:
         """Scores paths of a model on ``validation`` or ``test``, each with what is fitted to it.
 
@@ -103,7 +104,7 @@ class Scoring:
         evaluator: Evaluator,
         *,
         shared: bool = False,
-        kept: StatisticsFolder | None = None,
+        kept: OwnFolder | None = None,
     ) -> Evaluator | FittedEvaluator:
         """The same evaluator for paths that have something for themselves, where the recipe or the
         family asks for it; see :meth:`evaluator`.

@@ -17,8 +17,7 @@ from paretopath.elastic import (
     State,
     Unit,
 )
-from paretopath.elastic.batch_norm import StatisticsFolder
-from paretopath.elastic.own import PathTensors
+from paretopath.elastic.own import OwnFolder, PathTensors
 from paretopath.errors import CheckpointError, InvalidValueError
 from paretopath.evaluation.batch_norm import Recalibration, recalibrate
 from paretopath.evaluation.evaluator import Evaluator
@@ -123,7 +122,7 @@ def test_statistics_survive_a_file(model: ElasticModel, tmp_path: Path) -> None:
 
 
 def test_a_path_without_normalisations_has_none_to_keep(tmp_path: Path) -> None:
-    folder = StatisticsFolder(tmp_path)
+    folder = OwnFolder(tmp_path)
     folder.keep(PathTensors(ExecutionPath({"width": 4}), {}))
     found = folder[ExecutionPath({"width": 4})]
     assert found is not None and not found.tensors
@@ -183,7 +182,7 @@ def test_the_path_that_was_trained_keeps_the_models_statistics(model: ElasticMod
 
 def test_kept_statistics_are_measured_once(model: ElasticModel, tmp_path: Path) -> None:
     evaluate = Evaluator(model, batches(8, 8), SpreadTask())  # type: ignore[arg-type]
-    kept = StatisticsFolder(tmp_path / "statistics")
+    kept = OwnFolder(tmp_path / "statistics")
     fit, no_images = Recalibration(model, batches(8, 8)), Recalibration(model, [])
     first = list(FittedEvaluator(evaluate, fit, kept=kept)([model.space.smallest]))
     # no images any more: what is on disk has to do
@@ -266,7 +265,7 @@ def test_shared_retraining_measures_statistics_for_each_path_again(searched: Run
     (job,) = jobs.plan_retraining(searched, selection="count=2", mode="shared")
     results = jobs.retrain(searched, job)
     front = jobs.collect(searched, "shared", results)
-    folder = searched.statistics(shared=True)
+    folder = searched.own("shared")
     for result in results:
         assert folder[result.path] is not None  # the full path's too: training mixed them
         assert front[result.path.id].best_accuracy == result.validation.value

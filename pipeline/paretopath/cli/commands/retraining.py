@@ -22,8 +22,9 @@ def retrain(
     mode: Annotated[
         str | None,
         typer.Option(
-            help="shared: one elastic model; separate: one model a path.",
-            callback=one_of("--mode", "shared", "separate"),
+            help="shared: one elastic model; separate: one model a path; closed_form: paths are "
+            "re-solved, nothing is trained.",
+            callback=one_of("--mode", "shared", "separate", "closed_form"),
         ),
     ] = None,
     launch: Annotated[

@@ -7,8 +7,9 @@ solved so that the path's stream lands on the full model's,
 
 with r the full model's stream behind the layer, a the path's own before it, h the layer's inputs as
 this path has them, patches where its filters are larger than 1x1. So it takes up whatever narrower
-and skipped units before it got wrong. Layers that narrowed channels are read by but that write into
-no stream are solved for the full model's outputs of the same layer.
+and skipped units before it got wrong. Layers that write into no stream, but read narrowed channels
+or stand in a unit that ends the path (an exit, a decoder), are solved for the full model's results
+of the same layer.
 
 It is the reconstruction of He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural
 Networks" (ICCV 2017, arXiv 1707.06168, section 3.2), carried on to skipped blocks and searched

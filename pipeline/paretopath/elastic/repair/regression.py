@@ -7,7 +7,7 @@ from torch import Tensor
 
 from paretopath.elastic.ridge import ridged
 
-SHARES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+SHARES = (1e-3, 1e-2, 1e-1, 1.0)
 """Ridges that are tried, as shares of the inputs' mean variance."""
 
 

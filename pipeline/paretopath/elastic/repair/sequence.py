@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from paretopath.elastic.channels import reading
 from paretopath.elastic.exits import exit_paths
+from paretopath.elastic.layers import ElasticConv2d, ElasticLinear
 from paretopath.elastic.own import PathTensors, named
 from paretopath.elastic.prefixes import Node, PrefixTree
 from paretopath.elastic.repair.targets import Targets
@@ -68,7 +69,7 @@ class Repair:
         self.measure = measure
         self.trained_on_full = trained_on_full
         self.seed = seed
-        self._targets = Targets(_readers(model), seed=seed)
+        self._targets = Targets(_readers(model) | _last(model), seed=seed)
         self._tree: PrefixTree | None = None
         self._full: dict[int, Fitted] = {}  # of the full model, by node
         self._norms: Fitted = {}
@@ -142,6 +143,17 @@ def _readers(model: Chain) -> set[nn.Module]:
         for unit in model.chain
         for group in unit.channel_groups()
         for reader in group.readers
+    }
+
+
+def _last(model: Chain) -> set[nn.Module]:
+    """The layers of units that end a path: no stream leads past them."""
+    ends = [unit for unit in model.chain if unit.is_exit or unit is model.chain[-1]]
+    return {
+        layer
+        for unit in ends
+        for layer in unit.modules()
+        if isinstance(layer, ElasticLinear | ElasticConv2d)
     }
 
 

@@ -11,7 +11,7 @@ from paretopath.elastic.repair.rows import Call
 ROWS_PER_INPUT = 8
 """Positions that a layer is solved on, for each of its inputs at its fullest."""
 
-LEAST_ROWS = 4096
+LEAST_ROWS = 16384
 
 HELD_OUT = 0.2
 """Share of the images on which the ridge is chosen."""
@@ -41,12 +41,13 @@ class Targets:
     """Where layers' results shall land.
 
     Args:
-        readers: the layers that are solved though they write into no stream: for their own results.
+        ends: the layers that are solved though they write into no stream: for the full model's
+            results.
         seed: of the positions that are looked at.
     """
 
-    def __init__(self, readers: set[nn.Module], *, seed: int) -> None:
-        self._readers = readers
+    def __init__(self, ends: set[nn.Module], *, seed: int) -> None:
+        self._ends = ends
         self._seed = seed
         self._targets: dict[nn.Module, Target] = {}
 
@@ -54,7 +55,7 @@ class Targets:
         """Whether a layer that is called so can be solved."""
         layer = call.layer
         is_dense = isinstance(layer, ElasticLinear) or layer.groups == 1
-        return is_dense and (call.onto is not None or layer in self._readers)
+        return is_dense and (call.onto is not None or layer in self._ends)
 
     def of(self, call: Call) -> Target | None:
         """Where a call's result shall land; None if that is unknown, or of another size."""

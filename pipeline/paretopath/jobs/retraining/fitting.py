@@ -1,19 +1,50 @@
 """The trainings themselves: several paths in one set of weights, or one path alone."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from torch import nn
 
 from paretopath.elastic import ElasticSpace
+from paretopath.elastic.repair import repairable
+from paretopath.errors import InvalidValueError
 from paretopath.jobs.epochs import SCORED, finite, report_epochs
 from paretopath.jobs.retraining.plan import Part, PathResult, RetrainJob
+from paretopath.recipe import RetrainSettings
 from paretopath.run import Run, Scoring, build_table, load_model
 from paretopath.run.environment import environment
 from paretopath.training.epoch import EpochListener
 from paretopath.weights.files import write_described
 
 M = TypeVar("M", bound=nn.Module)
+
+
+def closed_form_scoring(scoring: Scoring, settings: RetrainSettings) -> Scoring:
+    """The same images and task, each path re-solved on as many images as a retraining asks for."""
+    return replace(scoring, repair_images=settings.images)
+
+
+def solve_closed_form(run: Run, scoring: Scoring, job: RetrainJob) -> list[PathResult]:
+    """Re-solves a job's paths on more images than the search did, and measures them.
+
+    Raises:
+        InvalidValueError: the family names no layer that can be re-solved.
+    """
+    model = load_model(scoring.space, run.weights_file, run)
+    if not repairable(model):
+        raise InvalidValueError(
+            f"mode closed_form re-solves layers that narrowed channels are read by, but the space "
+            f"{run.recipe.space.name} names none; legal modes for it: shared, separate"
+        )
+    more, kept = closed_form_scoring(scoring, run.recipe.retrain), run.own(job.mode)
+    validation, test = (
+        list(more.evaluator(model, split, kept=kept)(job.paths)) for split in SCORED
+    )
+    return [
+        PathResult(path, finite(v), finite(t))
+        for path, v, t in zip(job.paths, validation, test, strict=True)
+    ]
 
 
 def train_shared(
@@ -37,7 +68,7 @@ def train_shared(
         return []
     model = _trained(run, scoring.space, job, model, "model.", part)
     validation, test = (
-        scoring.evaluator(model, split, shared=True, kept=run.statistics(shared=True))(paths)
+        scoring.evaluator(model, split, shared=True, kept=run.own("shared"))(paths)
         for split in SCORED
     )
     return [
@@ -120,4 +151,4 @@ def _fresh(run: Run, space: ElasticSpace, job: RetrainJob) -> nn.Module:
     if job.mode == "shared":
         return model
     (path,) = job.paths
-    return model.extract(path, run.statistics()[path])
+    return model.extract(path, run.own()[path])

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from paretopath.costs import COST_NAMES
 from paretopath.files import sealed, write_atomically
 from paretopath.front import Front
-from paretopath.jobs.retraining.fitting import train_separate, train_shared
+from paretopath.jobs.retraining.fitting import solve_closed_form, train_separate, train_shared
 from paretopath.jobs.retraining.plan import WHOLE, Part, PathResult, RetrainJob, finished, prepare
 from paretopath.jobs.retraining.progress import Progress
 from paretopath.progress import PhaseListener, unheard
@@ -47,7 +47,7 @@ def retrain(
         return known
     scoring = build_scoring(run, build_space(run.recipe), on_phase=on_phase)
     folder = job.folder
-    progress = Progress(settings.epochs)
+    progress = Progress(0 if job.mode == "closed_form" else settings.epochs)
     if part.is_first:
         prepare(job, settings, scoring.space.full)
         progress = (Progress.load(folder) or progress).begun()
@@ -60,9 +60,12 @@ def retrain(
         if on_epoch:
             on_epoch(epoch)
 
-    train = train_shared if job.mode == "shared" else train_separate
     try:
-        results = train(run, scoring, job, listen, part)
+        if job.mode == "closed_form":
+            results = solve_closed_form(run, scoring, job)
+        else:
+            train = train_shared if job.mode == "shared" else train_separate
+            results = train(run, scoring, job, listen, part)
     except (Exception, KeyboardInterrupt) as error:
         if part.is_first:
             progress.ended(_why(error)).save(folder)
@@ -141,8 +144,8 @@ def retrain_tracked(
 def collect(run: Run, mode: str, results: Sequence[PathResult]) -> Front:
     """Puts results of retraining into the front and saves it.
 
-    A new shared training replaces the weights of the one before, so accuracies of paths that are no
-    longer in it go.
+    A retraining of several paths replaces the one before, so accuracies of paths that are no longer
+    in it go.
     """
     by_id = {result.path.id: result.retrained() for result in results}
     front = run.front()
@@ -150,7 +153,7 @@ def collect(run: Run, mode: str, results: Sequence[PathResult]) -> Front:
     changed = []
     for point in points.values():
         retrained = dict(point.retrained)
-        if mode == "shared":
+        if mode != "separate":
             retrained.pop(mode, None)
         if point.id in by_id:
             retrained[mode] = by_id[point.id]

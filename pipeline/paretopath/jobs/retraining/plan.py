@@ -22,13 +22,17 @@ if TYPE_CHECKING:
     from paretopath.training.trainer import Processes
 
 
+MODES = ("shared", "separate", "closed_form")
+"""All paths in one elastic model; one plain model a path; each path re-solved, nothing trained."""
+
+
 @dataclass(frozen=True)
 class RetrainJob:
     """One retraining, as a cluster would run it: it needs the run directory and nothing else.
 
     Attributes:
         directory: the run's.
-        mode: ``shared`` or ``separate``.
+        mode: one of :data:`MODES`.
         paths: what it trains; exactly one in mode ``separate``.
     """
 
@@ -39,12 +43,12 @@ class RetrainJob:
     @property
     def name(self) -> str:
         """For people and W&B: the mode, and the path's id if it is about one."""
-        return self.mode if self.mode == "shared" else f"{self.mode}-{self.paths[0].id}"
+        return f"{self.mode}-{self.paths[0].id}" if self.mode == "separate" else self.mode
 
     @property
     def folder(self) -> Path:
         """Where its files are."""
-        path_id = None if self.mode == "shared" else self.paths[0].id
+        path_id = self.paths[0].id if self.mode == "separate" else None
         return RunDirectory(self.directory).retrained_dir(self.mode, path_id)
 
     def tracked(self, full: ExecutionPath) -> dict[str, ExecutionPath]:
@@ -59,6 +63,10 @@ class RetrainJob:
         """What is asked for: a training of another order begins anew."""
         # how often one looks changes nothing
         plain = settings.model_dump(mode="json", exclude={"validate_every"})
+        if self.mode == "closed_form":  # nothing is trained
+            plain = {name: plain[name] for name in ("images",)}
+        else:
+            del plain["images"]
         return {"paths": [dict(path) for path in self.paths], "settings": plain}
 
 
@@ -107,16 +115,14 @@ class PathResult:
 
 
 def plan_retraining(run: Run, *, selection: str, mode: str) -> list[RetrainJob]:
-    """The jobs that retrain a selection of the front: one in mode ``shared``, one a path in
-    ``separate``.
-    """
-    if mode not in ("shared", "separate"):
-        raise InvalidValueError(f"mode must be shared or separate, but got {mode!r}")
+    """The jobs that retrain a selection of the front: one a path in mode ``separate``, else one."""
+    if mode not in MODES:
+        raise InvalidValueError(f"mode must be {' or '.join(MODES)}, but got {mode!r}")
     space = build_space(run.recipe)
     paths = tuple(space.canonical(point.path) for point in select(run.front(), selection))
-    if mode == "shared":
-        return [RetrainJob(run.directory, mode, paths)]
-    return [RetrainJob(run.directory, mode, (path,)) for path in paths]
+    if mode == "separate":
+        return [RetrainJob(run.directory, mode, (path,)) for path in paths]
+    return [RetrainJob(run.directory, mode, paths)]
 
 
 def prepare(job: RetrainJob, settings: RetrainSettings, full: ExecutionPath) -> None:

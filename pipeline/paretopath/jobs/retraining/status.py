@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from paretopath.jobs.retraining.job import collect
-from paretopath.jobs.retraining.plan import RetrainJob, finished
+from paretopath.jobs.retraining.plan import MODES, RetrainJob, finished
 from paretopath.jobs.retraining.progress import Progress, read_json
 from paretopath.launch import Job, JobState, State, states
 from paretopath.paths import ExecutionPath
@@ -93,7 +93,7 @@ def collect_finished(run: Run, found: Sequence[RetrainStatus]) -> bool:
     Returns whether there was something new.
     """
     changed = False
-    for mode in ("shared", "separate"):
+    for mode in MODES:
         front = run.front()
         known = {point.id: point for point in (*front.points, front.full)}
         results = [
