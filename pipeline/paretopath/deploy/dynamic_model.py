@@ -152,7 +152,7 @@ class DynamicModel:
             path: any path of the space; 0 for those that have nothing of their own.
         """
         path = self._space.canonical(path)
-        model = self._model_for(path)
+        model = self.models[self._model_name(path)]
         found = model.own.get(path)
         return sum(t.nbytes for t in found.tensors.values() if t is not None) if found else 0
 

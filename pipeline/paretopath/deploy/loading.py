@@ -11,14 +11,15 @@ from torch import Tensor
 from paretopath.costs import CostName
 from paretopath.deploy.chooser import Option, worth_having
 from paretopath.deploy.preprocessing import Preprocessing
-from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.elastic import ElasticModel
 from paretopath.elastic.exits import exits_on_the_way
 from paretopath.elastic.own import PathTensors
 from paretopath.elastic.registry import create_space
+from paretopath.elastic.repair import repairable
 from paretopath.errors import InvalidValueError, RunDirectoryError, nearest
 from paretopath.front import DynamicPoint, Front
 from paretopath.paths import ExecutionPath
-from paretopath.recipe import load_recipe
+from paretopath.recipe import load_resolved
 from paretopath.run.directory import RunDirectory
 from paretopath.tasks.registry import create_task
 from paretopath.tasks.task import Task
@@ -62,7 +63,7 @@ def load_deployable(
             f"{run_dir} is not a run directory: it holds no {files.recipe_file.name}; "
             f"`paretopath search RECIPE` makes one"
         )
-    recipe = load_recipe(files.recipe_file)
+    recipe = load_resolved(files.recipe_file)
     front = files.front()
     there = _weights_there(files, weights)
     space = create_space(recipe.space.name, **recipe.space.options)
@@ -85,7 +86,8 @@ def load_deployable(
             loaded[file] = space.build() if loaded else model
             load_into(loaded[file], file)
     for file, elastic in loaded.items():
-        own = _own(files, space, [o for o in best.values() if _file(files, o.weights) == file])
+        options_here = [o for o in best.values() if _file(files, o.weights) == file]
+        own = _own(files, elastic, options_here, is_repaired=recipe.calibration.repair)
         elastic.to(device).own = {path: tensors.to(device) for path, tensors in own.items()}
     models = {name: loaded[_file(files, name)] for name in needed}
     _share_equal_tensors([*loaded.values()])
@@ -163,14 +165,28 @@ def _needed(options: Sequence[Option], front: Front, model: ElasticModel) -> lis
 
 
 def _own(
-    files: RunDirectory, space: ElasticSpace, options: Sequence[Option]
+    files: RunDirectory, model: ElasticModel, options: Sequence[Option], *, is_repaired: bool
 ) -> dict[ExecutionPath, PathTensors]:
-    """What paths have for themselves under their weights, those that do."""
-    found = {}
+    """What paths have for themselves under their weights, those that do.
+
+    Raises:
+        RunDirectoryError: a path was scored with re-solved weights that are not there.
+    """
+    found, solves = {}, repairable(model)
     for option in options:
-        path = space.canonical(option.point.path)
-        kept = files.own(None if option.weights == "searched" else option.weights)[path]
-        if kept is not None:
+        path = model.space.canonical(option.point.path)
+        folder = files.own(None if option.weights == "searched" else option.weights)
+        kept = folder[path]
+        is_solved = option.weights == "closed_form" or (
+            option.weights == "searched" and is_repaired
+        )
+        if kept is None and is_solved and solves:
+            raise RunDirectoryError(
+                f"path {path.id} was scored with weights that were re-solved for it, but "
+                f"{folder.file(path)} is not there; copy {folder.folder.name}/ along with the "
+                f"weights, or run `paretopath evaluate {files.directory}` where the data are"
+            )
+        if kept is not None and kept.tensors:
             found[path] = kept
     return found
 

@@ -83,15 +83,16 @@ class OwnFolder:
 
     def __getitem__(self, path: ExecutionPath) -> PathTensors | None:
         """What a path has for itself, or None if nothing is kept."""
-        file = self._file(path)
+        file = self.file(path)
         return PathTensors.load(file, path) if file.is_file() else None
 
     def keep(self, own: PathTensors) -> None:
         """Writes what a path has for itself."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        own.save(self._file(own.path))
+        own.save(self.file(own.path))
 
-    def _file(self, path: ExecutionPath) -> Path:
+    def file(self, path: ExecutionPath) -> Path:
+        """Where a path's is kept."""
         return self.folder / f"{path.id}.safetensors"
 
 

@@ -61,14 +61,16 @@ class FittedEvaluator:
 
     def own(self, paths: Sequence[Mapping[str, Value]]) -> dict[ExecutionPath, PathTensors]:
         """What canonical paths have for themselves, those left out that have nothing."""
-        known = {}
-        for path in map(ExecutionPath, paths):
+        known: dict[ExecutionPath, PathTensors] = {}
+        wanted = dict.fromkeys(map(ExecutionPath, paths))
+        for path in wanted:
             found = self.kept[path] if self.kept is not None else None
             if found is not None:
                 known[path] = found
-        new = [path for path in dict.fromkeys(map(ExecutionPath, paths)) if path not in known]
-        for path, found in self.fit(new).items() if new else ():
-            known[path] = found
+        new = [path for path in wanted if path not in known]
+        fitted = self.fit(new) if new else {}
+        for path in new:
+            known[path] = fitted.get(path, PathTensors(path, {}))
             if self.kept is not None:
-                self.kept.keep(found)
-        return known
+                self.kept.keep(known[path])
+        return {path: own for path, own in known.items() if own.tensors}

@@ -4,7 +4,7 @@ from paretopath.errors import RecipeError
 from paretopath.recipe.budget import parse_budget
 from paretopath.recipe.data import Data
 from paretopath.recipe.launch import Launch
-from paretopath.recipe.recipe import Recipe, load_recipe
+from paretopath.recipe.recipe import Recipe, load_recipe, load_resolved
 from paretopath.recipe.sections import (
     Accuracy,
     Hardware,
@@ -32,5 +32,6 @@ __all__ = [
     "Tracking",
     "TrainSettings",
     "load_recipe",
+    "load_resolved",
     "parse_budget",
 ]

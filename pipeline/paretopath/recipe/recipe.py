@@ -154,6 +154,19 @@ def load_recipe(file: str | os.PathLike[str]) -> Recipe:
         raise RecipeError(f"{document.file}:{line}: {_first(mistakes)}") from error
 
 
+def load_resolved(file: str | os.PathLike[str]) -> Recipe:
+    """The recipe of a run, as it was resolved; see :func:`load_recipe`.
+
+    What a run of before repair did not know of, it did not do: its accuracies are of paths that
+    were not repaired.
+    """
+    recipe = load_recipe(file)
+    if "repair" in recipe.calibration.model_fields_set:
+        return recipe
+    calibration = recipe.calibration.model_copy(update={"repair": False})
+    return recipe.model_copy(update={"calibration": calibration})
+
+
 def _mistakes(
     error: ValidationError,
     values: Mapping[str, Any],

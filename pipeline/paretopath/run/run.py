@@ -10,7 +10,7 @@ import torch
 from paretopath.devices import find_device
 from paretopath.errors import RunDirectoryError
 from paretopath.files import write_atomically
-from paretopath.recipe import Recipe, load_recipe
+from paretopath.recipe import Recipe, load_resolved
 from paretopath.run.changes import ingredients, require_same
 from paretopath.run.directory import RunDirectory
 from paretopath.run.environment import environment
@@ -46,7 +46,7 @@ class Run(RunDirectory):
                 f"{directory} is not a run directory: it holds no {file.name}; "
                 f"`paretopath search RECIPE` makes one"
             )
-        return cls(directory, load_recipe(file), device=device)
+        return cls(directory, load_resolved(file), device=device)
 
     @classmethod
     def start(
@@ -73,7 +73,7 @@ class Run(RunDirectory):
         """
         if not self.recipe_file.is_file():
             return
-        old = load_recipe(self.recipe_file)
+        old = load_resolved(self.recipe_file)
         if has_study(self.directory) or self.sensitivity_file.is_file():
             require_same(self.recipe, old, self.directory)
         elif self.weights_file.is_file():
@@ -82,5 +82,5 @@ class Run(RunDirectory):
     def _drop_foreign_training(self) -> None:
         """Removes checkpoints on the way to weights of another recipe."""
         if self.recipe_file.is_file() and self.training_dir.is_dir():
-            if ingredients(load_recipe(self.recipe_file)) != ingredients(self.recipe):
+            if ingredients(load_resolved(self.recipe_file)) != ingredients(self.recipe):
                 shutil.rmtree(self.training_dir, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -116,8 +117,14 @@ class Scoring:
         """What finds the statistics and weights of single paths; None where they have none."""
         statistics = self.statistics_images(model, shared=shared)
         if self.repair_images and not shared and repairable(model):
-            images = torch.cat([x for x, _ in self._calibration_batches(self.repair_images)])
-            return Repair(model, images.to(self.device), measure=bool(statistics), seed=self.seed)
+
+            @cache
+            def repair() -> Repair:  # where everything is kept, no image is needed
+                images = torch.cat([x for x, _ in self._calibration_batches(self.repair_images)])
+                where = images.to(self.device)
+                return Repair(model, where, measure=bool(statistics), seed=self.seed)
+
+            return lambda paths: repair()(paths)
         if not statistics:
             return None
         return Recalibration(

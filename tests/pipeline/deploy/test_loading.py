@@ -95,14 +95,19 @@ def test_paths_that_were_not_retrained_or_lost_by_it_keep_their_searched_weights
             torch.testing.assert_close(static(images), out, rtol=1e-5, atol=1e-5)
 
 
+def own_bytes(dynamic: DynamicModel) -> int:
+    return sum(dynamic.own_bytes(point.path) for point in dynamic.points)
+
+
 def test_two_sets_of_weights_take_the_memory_of_one_and_what_differs(run: Run) -> None:
-    one = DynamicModel.load(run.directory).memory_bytes
+    searched = DynamicModel.load(run.directory)
     model = load_model(build_space(run.recipe), run.weights_file, run)
-    assert one == sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+    one = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+    assert searched.memory_bytes == one + own_bytes(searched) > one
     retrained_in_part(run, better=0.001, worse=0.05)
     dynamic = DynamicModel.load(run.directory)
     changed = dynamic.model.chain[0].vit.pos_embed  # type: ignore[union-attr]
-    assert dynamic.memory_bytes == one + changed.nbytes  # type: ignore[operator]
+    assert dynamic.memory_bytes == one + changed.nbytes + own_bytes(dynamic)  # type: ignore[operator]
     alone = DynamicModel.load(run.directory, weights=["shared"])
     assert set(alone.models) == {"shared"} and alone.memory_bytes == one
     assert all("shared" in point.retrained for point in alone.points)
@@ -163,11 +168,16 @@ def test_a_front_that_knows_no_energy_is_deployed_by_what_it_knows(run: Run) -> 
         dynamic.choose(energy_mj=1.0)
 
 
-def test_it_needs_the_recipe_the_front_and_the_weights_alone(run: Run, tmp_path: Path) -> None:
+def test_it_needs_the_recipe_the_front_the_weights_and_what_paths_have_for_themselves(
+    run: Run, tmp_path: Path
+) -> None:
     alone = tmp_path / "alone"
     alone.mkdir()
     for file in (run.recipe_file, run.front_file, run.weights_file):
         shutil.copy(file, alone)
+    with pytest.raises(RunDirectoryError, match=r"re-solved for it, but .*alone.* is not there"):
+        DynamicModel.load(alone)
+    shutil.copytree(run.own().folder, alone / run.own().folder.name)
     images = torch.randn(2, 1, 8, 8)
     whole = DynamicModel.load(run.directory)
     torch.testing.assert_close(DynamicModel.load(alone)(images), whole(images))
