@@ -11,7 +11,14 @@ if _hidden:
     sys.modules["wandb"] = None  # type: ignore[assignment]  # so an import fails, as timm expects
 try:
     import timm
-    from timm.layers import Attention, Mlp
+    from timm.layers import (
+        Attention,
+        BatchNormAct2d,
+        Conv2dSame,
+        Mlp,
+        get_notrace_functions,
+    )
+    from timm.layers import Linear as TimmLinear
     from timm.models.vision_transformer import (
         Block,
         VisionTransformer,
@@ -21,4 +28,15 @@ finally:
     if _hidden:
         del sys.modules["wandb"]
 
-__all__ = ["Attention", "Block", "Mlp", "VisionTransformer", "checkpoint_filter_fn", "timm"]
+__all__ = [
+    "Attention",
+    "BatchNormAct2d",
+    "Block",
+    "Conv2dSame",
+    "Mlp",
+    "TimmLinear",
+    "VisionTransformer",
+    "checkpoint_filter_fn",
+    "get_notrace_functions",
+    "timm",
+]

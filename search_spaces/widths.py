@@ -23,6 +23,23 @@ def channels(full: int, ratio: Value) -> int:
     return max(1, round(full * float(ratio)))
 
 
+def entries_kept(entries: int, width: int, ratio: Value, divisor: int) -> int:
+    """The entries that a share keeps, so that their channels are a multiple of ``divisor``.
+
+    Args:
+        entries: at the fullest.
+        width: channels of an entry.
+        ratio: in (0, 1].
+        divisor: the nearest multiple of it is taken, one at least; where there are fewer than four
+            multiples, channels are taken as they come.
+    """
+    step = math.lcm(width, divisor) // width  # entries whose channels are a multiple
+    if entries < 4 * step:
+        step = 1
+    kept = max(1, math.floor(entries * float(ratio) / step + 0.5)) * step
+    return min(entries, kept)
+
+
 def head_counts(heads: int, ratios: Sequence[float]) -> tuple[int, ...]:
     """The numbers of attention heads that shares keep, rounded up, ascending and distinct."""
     return tuple(sorted({math.ceil(heads * ratio) for ratio in ratios}))

@@ -54,7 +54,7 @@ class ElasticLinear(nn.Linear):
 
 
 class ElasticConv2d(nn.Conv2d):
-    """A convolution that can run with its first channels alone: dense, or depthwise.
+    """A convolution that can run with its first channels alone, or its first groups.
 
     With a compensation (see :mod:`paretopath.elastic.compensation`) narrower inputs take re-solved
     weights instead; a path may have a weight and a bias of its own (:func:`own_of`).
@@ -69,10 +69,10 @@ class ElasticConv2d(nn.Conv2d):
     @classmethod
     def of(cls, conv: nn.Conv2d) -> Self:
         """The elastic form of a convolution, sharing its parameters."""
-        if conv.groups not in (1, conv.in_channels) or conv.padding_mode != "zeros":
+        if conv.padding_mode != "zeros":
             raise InvalidValueError(
-                f"an elastic convolution must be dense or depthwise with zero padding, "
-                f"but got groups={conv.groups}, padding_mode={conv.padding_mode!r}"
+                f"an elastic convolution must have zero padding, "
+                f"but got padding_mode={conv.padding_mode!r}"
             )
         elastic = cls(
             conv.in_channels,
@@ -114,19 +114,25 @@ class ElasticConv2d(nn.Conv2d):
         *,
         onto: Onto | None = None,
     ) -> Tensor:
-        """(B, inputs, IY, IX) -> (B, outputs, OY, OX); a depthwise one: as many as inputs.
+        """(B, inputs, IY, IX) -> (B, outputs, OY, OX).
 
         Args:
-            x: the input; where it has several segments, ``kept`` of each, concatenated.
-            outputs: all by default.
+            x: the input; where it has several segments, ``kept`` of each, concatenated; of a
+                grouped convolution, whole groups.
+            outputs: all by default; of a grouped convolution always those of the input's groups.
             kept: the input channels of each segment; needed where there are several.
             onto: what becomes of the result; nothing here depends on it.
         """
         inputs = x.shape[1]
-        outputs = inputs if self.groups > 1 else outputs or self.out_channels
-        weight, bias = self.operands(kept or inputs, outputs)
-        groups = inputs if self.groups > 1 else 1
+        groups = self._groups(inputs)
+        if self.groups > 1:
+            outputs = self.out_channels // self.groups * groups
+        weight, bias = self.operands(kept or inputs, outputs or self.out_channels)
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
+
+    def _groups(self, inputs: int) -> int:
+        """The groups of the first inputs."""
+        return inputs // (self.in_channels // self.groups) if self.groups > 1 else 1
 
     def narrow(self, inputs: int | Sequence[int], outputs: int) -> nn.Conv2d:
         """A plain copy with the first channels."""
@@ -139,7 +145,7 @@ class ElasticConv2d(nn.Conv2d):
             stride=_pair(self.stride),
             padding=self.padding if isinstance(self.padding, str) else _pair(self.padding),
             dilation=_pair(self.dilation),
-            groups=inputs if self.groups > 1 else 1,
+            groups=self._groups(inputs),
             bias=bias is not None,
             device="meta",
         )

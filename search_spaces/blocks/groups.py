@@ -1,0 +1,249 @@
+"""Groups of channels that live inside a piece, found by torch-pruning's dependency graph.
+
+Fang et al., "DepGraph: Towards Any Structural Pruning" (CVPR 2023): which layers must be narrowed
+together. A group is taken if it begins and ends inside the piece, so that no other piece knows of
+it.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch_pruning
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from search_spaces.blocks.layers import can_be_narrowed, inputs, outputs
+
+
+@dataclass(frozen=True)
+class Span:
+    """Input channels of a layer: from ``start`` up to ``stop``.
+
+    Attributes:
+        norm: the batch normalisation that takes the layer's output, and that alone; None if none.
+    """
+
+    layer: str
+    start: int
+    stop: int
+    norm: str | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels inside a piece that are kept or dropped together.
+
+    Attributes:
+        name: of the layer that makes them first.
+        entries: how many can be dropped one by one: channels, or groups of a grouped convolution.
+        width: channels of an entry.
+        makers: layers whose outputs they are.
+        readers: the inputs of layers that they are.
+    """
+
+    name: str
+    entries: int
+    width: int
+    makers: tuple[str, ...]
+    readers: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a piece's graph shows.
+
+    Attributes:
+        groups: that live inside it.
+        left: for layers whose channels could be narrowed, by the graph, but are not: the reason.
+    """
+
+    groups: tuple[Group, ...]
+    left: Mapping[str, str]
+
+
+def find_groups(body: nn.Module, state: Any) -> Found:
+    """The groups of channels of a piece.
+
+    Args:
+        body: takes a state and gives the next one.
+        state: an example.
+    """
+    if sum(isinstance(module, nn.Conv2d | nn.Linear) for module in body.modules()) < 2:
+        return Found((), {})  # channels need a layer that makes them and one that reads them
+    try:
+        with torch.enable_grad():
+            found = list(_torch_prunings(body, state))
+    except Exception as error:  # operators that torch-pruning does not know
+        said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return Found((), {"": f"torch-pruning can't follow it ({said})"})
+    modules = dict(body.named_modules())
+    groups, left, taken = [], {}, set[str]()
+    for members in _coupled_by_groups(found, modules):
+        if members.in_state or all(member.is_output for member in members.layers):
+            continue
+        reason = _refused(members, modules) or _taken(members, taken)
+        name = next(name for name in modules if name in members.makers)
+        if reason:
+            left[name] = reason
+            continue
+        groups.append(_group(name, members, modules))
+        taken |= set(members.makers)
+    return Found(tuple(groups), left)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A layer's side in one of torch-pruning's groups: these of its outputs, or of its inputs."""
+
+    layer: str
+    is_output: bool
+    channels: tuple[int, ...]
+    norm: str | None
+
+
+@dataclass(frozen=True)
+class _Members:
+    """One of torch-pruning's groups.
+
+    Attributes:
+        layers: of the body.
+        in_state: whether it holds channels of the state that comes in, or goes out.
+        others: what it holds besides, that has no layer.
+    """
+
+    layers: tuple[_Member, ...]
+    in_state: bool
+    others: tuple[str, ...]
+
+    @property
+    def makers(self) -> list[str]:
+        """The layers whose outputs are in it."""
+        return list(dict.fromkeys(m.layer for m in self.layers if m.is_output))
+
+
+class _Probe(nn.Module):
+    """A body behind a layer for each tensor of its state: so the graph shows where that is read."""
+
+    def __init__(self, body: nn.Module, state: Any) -> None:
+        super().__init__()
+        self.body = body
+        leaves, self.structure = tree_flatten(state)
+        self.others = [None if _is_probed(leaf) else leaf for leaf in leaves]
+        self.entries = nn.ModuleDict(
+            {str(i): _entry(leaf) for i, leaf in enumerate(leaves) if _is_probed(leaf)}
+        )
+
+    def forward(self, *leaves: Any) -> Any:
+        own = list(self.others)
+        for (key, entry), leaf in zip(self.entries.items(), leaves, strict=True):
+            own[int(key)] = entry(leaf)
+        return self.body(tree_unflatten(own, self.structure))
+
+
+def _is_probed(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.ndim > 1
+
+
+def _entry(leaf: Tensor) -> nn.Module:
+    """A layer that keeps a tensor's shape: (B, C, Y, X), or (B, …, C)."""
+    if leaf.ndim == 4:
+        return nn.Conv2d(leaf.shape[1], leaf.shape[1], 1, device=leaf.device, dtype=leaf.dtype)
+    return nn.Linear(leaf.shape[-1], leaf.shape[-1], device=leaf.device, dtype=leaf.dtype)
+
+
+def _torch_prunings(body: nn.Module, state: Any) -> Iterator[_Members]:
+    probe = _Probe(body, state)
+    leaves = tuple(leaf for leaf in tree_flatten(state)[0] if _is_probed(leaf))
+    graph = torch_pruning.DependencyGraph()
+    graph.build_dependency(probe, example_inputs=leaves, verbose=False)
+    names = {module: name for name, module in body.named_modules()}
+    for group in graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]):
+        layers, others, in_state = [], [], False
+        for dependency, channels in group:
+            module = dependency.target.module
+            if module in names:
+                is_output = graph.is_out_channel_pruning_fn(dependency.handler)
+                norm = _norm_after(graph.module2node[module], names)
+                layers.append(_Member(names[module], is_output, tuple(channels), norm))
+            elif isinstance(module, nn.Parameter):
+                others.append(str(dependency.target.name).split(" ")[0])
+            in_state |= module in set(probe.entries.values())
+            in_state |= dependency.target.type == torch_pruning.ops.OPTYPE.OUTPUT
+        yield _Members(tuple(layers), in_state, tuple(others))
+
+
+def _norm_after(node: Any, names: Mapping[nn.Module, str]) -> str | None:
+    """The batch normalisation that alone takes what a node of torch-pruning's graph gives."""
+    after = [other.module for other in node.outputs]
+    is_norm = len(after) == 1 and isinstance(after[0], nn.BatchNorm2d)
+    return names.get(after[0]) if is_norm else None
+
+
+def _coupled_by_groups(
+    found: Sequence[_Members], modules: Mapping[str, nn.Module]
+) -> list[_Members]:
+    """The groups, those on both sides of a grouped convolution as one."""
+    merged = list(found)
+    for name, module in modules.items():
+        if _is_grouped(module):
+            touching = [m for m in merged if any(member.layer == name for member in m.layers)]
+            if len(touching) > 1:
+                one = _Members(
+                    tuple(member for m in touching for member in m.layers),
+                    any(m.in_state for m in touching),
+                    tuple(other for m in touching for other in m.others),
+                )
+                merged = [one if m is touching[0] else m for m in merged if m not in touching[1:]]
+    return merged
+
+
+def _is_grouped(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.groups > 1
+
+
+def _refused(members: _Members, modules: Mapping[str, nn.Module]) -> str:
+    """Why a group can't be narrowed; empty if it can."""
+    if members.others:
+        return f"its channels meet the parameter {members.others[0]}"
+    for member in members.layers:
+        module = modules[member.layer]
+        if not can_be_narrowed(module):
+            return f"its channels meet {member.layer}, a {type(module).__name__}"
+        first, count = member.channels[0], len(member.channels)
+        if member.channels != tuple(range(first, first + count)):
+            return f"its channels come to {member.layer} in another order"
+        whole = outputs(module) if member.is_output else inputs(module)
+        if count != whole and (member.is_output or not isinstance(module, nn.Conv2d)):
+            return f"its channels are a part of those of {member.layer}"
+        if count % _entries(members, modules):
+            return f"its channels come to {member.layer} in another number"
+    return ""
+
+
+def _taken(members: _Members, taken: set[str]) -> str:
+    both = [maker for maker in members.makers if maker in taken]
+    return f"{both[0]} belongs to other channels too" if both else ""
+
+
+def _entries(members: _Members, modules: Mapping[str, nn.Module]) -> int:
+    """How many of a group's entries can be dropped one by one."""
+    counts = [len(member.channels) for member in members.layers if member.is_output]
+    for member in members.layers:
+        module = modules[member.layer]
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            counts.append(module.groups)
+    return math.gcd(*counts)
+
+
+def _group(name: str, members: _Members, modules: Mapping[str, nn.Module]) -> Group:
+    readers = tuple(
+        Span(member.layer, member.channels[0], member.channels[-1] + 1, member.norm)
+        for member in members.layers
+        if not member.is_output and not _is_grouped(modules[member.layer])
+    )
+    entries = _entries(members, modules)
+    width = outputs(modules[name]) // entries
+    return Group(name, entries, width, tuple(members.makers), readers)

@@ -1,0 +1,172 @@
+"""Elastic layers that stand in a model's own modules, in place of its layers.
+
+The code around them is the original's and calls them with an input alone. So they are told their
+widths beside it: :func:`narrowed` says how many entries of each group of channels are kept, and each
+layer knows which groups it reads and makes.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from paretopath.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
+from search_spaces.timm_alone import BatchNormAct2d, TimmLinear
+
+_kept: ContextVar[Mapping[str, int]] = ContextVar("entries that groups of channels keep")
+_EVERYTHING: Mapping[str, int] = {}
+
+
+@contextmanager
+def narrowed(kept: Mapping[str, int]) -> Iterator[None]:
+    """Inside the block, in this thread, layers run and are extracted with their first entries.
+
+    Args:
+        kept: entries by the group's name; groups that are not named keep all.
+    """
+    token = _kept.set(kept)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Channels that a layer makes, or a part of those that it reads.
+
+    Attributes:
+        size: at the fullest.
+        group: the group that they belong to; None where they are never narrowed.
+        entries: of the group.
+    """
+
+    size: int
+    group: str | None = None
+    entries: int = 1
+
+    def kept(self) -> int:
+        """How many of them run."""
+        if self.group is None:
+            return self.size
+        return self.size // self.entries * _kept.get(_EVERYTHING).get(self.group, self.entries)
+
+
+class BlockLinear(ElasticLinear):
+    """A linear layer inside a block."""
+
+    reads: tuple[Part, ...]
+    makes: Part
+
+    def forward(self, x: Tensor, outputs: int | None = None) -> Tensor:
+        """(..., inputs) -> (..., outputs)."""
+        return super().forward(x, outputs or self.makes.kept())
+
+    def plain(self) -> nn.Linear:
+        """The layer as it runs."""
+        return self.narrow(self.reads[0].kept(), self.makes.kept())
+
+
+class BlockConv2d(ElasticConv2d):
+    """A convolution inside a block."""
+
+    reads: tuple[Part, ...]
+    makes: Part
+
+    def forward(self, x: Tensor, outputs: int | None = None, kept: Any = None) -> Tensor:
+        """(B, inputs, IY, IX) -> (B, outputs, OY, OX)."""
+        kept = kept or tuple(part.kept() for part in self.reads)
+        return super().forward(x, outputs or self.makes.kept(), kept)
+
+    def plain(self) -> nn.Conv2d:
+        """The layer as it runs."""
+        kept = [part.kept() for part in self.reads]
+        return self.narrow(kept if len(kept) > 1 else kept[0], self.makes.kept())
+
+
+class BlockBatchNorm2d(ElasticBatchNorm2d):
+    """A batch normalisation inside a block."""
+
+    makes: Part
+
+    def plain(self) -> nn.BatchNorm2d:
+        """The layer as it runs."""
+        return self.narrow(self.makes.kept())
+
+
+class BlockBatchNormAct2d(BlockBatchNorm2d):
+    """timm's batch normalisation with an activation."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm2d) -> Self:
+        """See :meth:`ElasticBatchNorm2d.of`."""
+        elastic = super().of(norm)
+        elastic.drop, elastic.act = norm.drop, norm.act  # type: ignore[assignment]
+        return elastic
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, Y, X) -> the same shape."""
+        out: Tensor = self.act(self.drop(super().forward(x)))
+        return out
+
+    def narrow(self, channels: int) -> nn.BatchNorm2d:
+        """A plain copy over the first channels."""
+        norm = super().narrow(channels)
+        plain: nn.BatchNorm2d = BatchNormAct2d(
+            channels, eps=self.eps, momentum=self.momentum, apply_act=False, device="meta"
+        )
+        plain.weight, plain.bias = norm.weight, norm.bias
+        plain.running_mean, plain.running_var = norm.running_mean, norm.running_var
+        plain.num_batches_tracked = norm.num_batches_tracked
+        plain.drop, plain.act = copy.deepcopy(self.drop), copy.deepcopy(self.act)
+        return plain
+
+
+BlockLayer = BlockLinear | BlockConv2d | BlockBatchNorm2d
+
+_FORMS: Mapping[type[nn.Module], type[BlockLayer]] = {
+    nn.Linear: BlockLinear,
+    TimmLinear: BlockLinear,
+    nn.Conv2d: BlockConv2d,
+    nn.BatchNorm2d: BlockBatchNorm2d,
+    BatchNormAct2d: BlockBatchNormAct2d,
+}
+
+
+def can_be_narrowed(layer: nn.Module) -> bool:
+    """Whether a layer has an elastic form."""
+    return type(layer) in _FORMS and getattr(layer, "padding_mode", "zeros") == "zeros"
+
+
+def elastic(layer: nn.Module) -> BlockLayer:
+    """The elastic form of a layer, sharing its parameters, all of its channels in no group."""
+    form: Any = _FORMS[type(layer)]
+    made: Any = form.of(layer)
+    made.makes = Part(outputs(layer))
+    if not isinstance(made, ElasticBatchNorm2d):
+        made.reads = (Part(inputs(layer)),)
+    found: BlockLayer = made.train(layer.training)
+    return found
+
+
+def outputs(layer: nn.Module) -> int:
+    """The output channels of a layer that can be narrowed."""
+    for name in ("out_channels", "out_features", "num_features"):
+        if hasattr(layer, name):
+            return int(getattr(layer, name))
+    raise TypeError(f"{type(layer).__name__} has no output channels")
+
+
+def inputs(layer: nn.Module) -> int:
+    """The input channels of a layer that can be narrowed."""
+    for name in ("in_channels", "in_features", "num_features"):
+        if hasattr(layer, name):
+            return int(getattr(layer, name))
+    raise TypeError(f"{type(layer).__name__} has no input channels")

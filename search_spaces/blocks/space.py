@@ -1,0 +1,164 @@
+"""Any model as a search space: its units and what they may do are found, not written.
+
+A model's graph is cut at its blocks (:mod:`search_spaces.blocks.cutting`), the channels that live
+inside a piece are found by torch-pruning (:mod:`search_spaces.blocks.groups`) and tried
+(:mod:`search_spaces.blocks.planning`). Elastic layers stand in the model's own modules
+(:mod:`search_spaces.blocks.unit`).
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, fx, nn
+
+from paretopath.elastic import ElasticModel, ElasticSpace, Unit
+from paretopath.elastic.options import Count, Listed, Names, Shares, checked
+from paretopath.errors import InvalidValueError
+from paretopath.paths import Condition, Decision, Value
+from paretopath.weights.files import load_reference
+from search_spaces.blocks.groups import Group
+from search_spaces.blocks.models import Original, input_shape as shape_for
+from search_spaces.blocks.planning import UnitPlan, plan
+from search_spaces.blocks.unit import BlockUnit
+from search_spaces.widths import entries_kept, fractions, skippable_blocks
+
+Shape = Annotated[tuple[Count, Count, Count], Listed, Field()]
+
+_log = logging.getLogger(__name__)
+
+
+class BlocksSpace(ElasticSpace):
+    """The paths of any model that can be traced.
+
+    Decisions, for a unit U: ``U.run`` (whether it runs, where it adds to its input), and
+    ``U.keep_ratio`` (the share of the channels inside it that it keeps).
+
+    Args:
+        model: a name of timm's, of torchvision's, or ``module:callable``.
+        arguments: for its constructor (``num_classes``, ``in_chans``, ``img_size`` …).
+        input_shape: (C, Y, X) of an image; what timm says of the model by default, or 3 x 224 x
+            224.
+        keep_ratios: shares, in (0, 1], of the channels that a unit may keep.
+        skippable: names of the units that a path may skip, ``all`` that can be, or ``none``.
+        divisor: channels that are kept are a multiple of it, where there are enough.
+
+    Attributes:
+        left: for each module or layer that keeps its form though it might not have to: why.
+
+    Raises:
+        InvalidValueError: an option outside its range, or a model in which nothing can be searched.
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        model: str,
+        arguments: Mapping[str, Any] | None = None,
+        input_shape: Shape | None = None,
+        keep_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
+        skippable: Names | str = "all",
+        divisor: Count = 8,
+    ) -> None:
+        self.original = Original(model, arguments or {})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            example = self.original()
+            shape = input_shape or shape_for(example, arguments or {})
+            found = plan(example, _images(example, shape))
+        self.plan = found.units
+        self.left = dict(found.left)
+        self.classifier = found.classifier
+        self.batch_norm_per_path = any(isinstance(m, nn.BatchNorm2d) for m in example.modules())
+        ratios = fractions("keep_ratios", keep_ratios)
+        can_skip = [unit.piece.name for unit in found.units if unit.can_skip]
+        self.skippable = skippable_blocks(skippable, can_skip)
+        self.kept = {unit.piece.name: _kept(unit.groups, ratios, divisor) for unit in found.units}
+        decisions: list[Decision] = []
+        for unit in found.units:
+            decisions += self._decisions(unit.piece.name)
+        if not decisions:
+            reasons = "; ".join(f"{name}: {why}" for name, why in list(self.left.items())[:3])
+            raise InvalidValueError(f"nothing of model {model!r} can be searched: {reasons}")
+        super().__init__(decisions, input_shape=shape)
+        self.num_classes = _classes(found.output)
+        for name, why in self.left.items():
+            _log.info("%s keeps its form: %s", name, why)
+
+    def _runs(self, name: str) -> Condition | None:
+        return Condition(f"{name}.run", (True,)) if name in self.skippable else None
+
+    def _decisions(self, name: str) -> list[Decision]:
+        decisions = []
+        if name in self.skippable:
+            decisions.append(Decision(f"{name}.run", (False, True)))
+        if self.kept[name]:
+            ratios = tuple(self.kept[name])
+            decisions.append(Decision(f"{name}.keep_ratio", ratios, self._runs(name)))
+        return decisions
+
+    def reference(self) -> nn.Module:
+        """The original model with new random weights, in evaluation mode."""
+        return self.original()
+
+    def units(self, checkpoint: str | None = None) -> list[Unit]:
+        """See :meth:`ElasticSpace.units`."""
+        model = self.reference()
+        if checkpoint is not None:
+            load_reference(
+                model,
+                checkpoint,
+                replaceable=(f"{self.classifier}.",),
+                adapt=lambda state: self.original.convert(state, model),
+            )
+        for module in model.modules():
+            if hasattr(module, "inplace"):
+                module.inplace = False  # a state may be needed again: by another path's unit
+        return [self._unit(unit, model) for unit in self.plan]
+
+    def _unit(self, unit: UnitPlan, model: nn.Module) -> BlockUnit:
+        name = unit.piece.name
+        graph = fx.Graph()
+        graph.output(graph.graph_copy(unit.piece.graph, {}))
+        return BlockUnit(
+            name,
+            fx.GraphModule(model, graph),
+            groups=unit.groups,
+            kept=self.kept[name],
+            block=unit.piece.block if unit.piece.only_calls else None,
+            requires=self._runs(name),
+        )
+
+    def original_state(self, model: ElasticModel) -> dict[str, Tensor]:
+        """The state dict of the original model with an elastic model's weights."""
+        return {
+            name.split(".body.", 1)[1]: tensor
+            for name, tensor in model.state_dict().items()
+            if ".compensation." not in name
+        }
+
+
+def _images(model: nn.Module, shape: tuple[int, int, int]) -> Tensor:
+    """Two images on a model's device."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return torch.randn(2, *shape, device=device)
+
+
+def _kept(
+    groups: tuple[Group, ...], ratios: tuple[float, ...], divisor: int
+) -> dict[Value, dict[str, int]]:
+    """For each ratio that makes a difference, the entries that each group keeps."""
+    kept: dict[Value, dict[str, int]] = {}
+    for ratio in reversed(ratios):  # of two ratios that give the same, the fuller one
+        found = {g.name: entries_kept(g.entries, g.width, ratio, divisor) for g in groups}
+        if found not in kept.values():
+            kept[ratio] = found
+    return dict(reversed(kept.items())) if len(kept) > 1 else {}
+
+
+def _classes(output: Any) -> int | None:
+    """How many classes a model tells apart, by its output (B, classes, …)."""
+    return int(output.shape[1]) if isinstance(output, Tensor) and output.ndim > 1 else None

@@ -1,0 +1,119 @@
+"""A piece of a model as a unit, its layers elastic in place."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import fx, nn
+
+from paretopath.elastic import ChannelGroup, Choice, Reader, State, Unit
+from paretopath.elastic.layers import absorb_bias
+from paretopath.paths import Condition, Value
+from search_spaces.blocks.groups import Group
+from search_spaces.blocks.layers import (
+    BlockLayer,
+    Part,
+    can_be_narrowed,
+    elastic,
+    inputs,
+    narrowed,
+    outputs,
+)
+
+
+class BlockUnit(Unit):
+    """A part of a model's graph, with the original's own modules around its elastic layers.
+
+    Args:
+        name: of the piece.
+        body: its graph; its layers are made elastic.
+        groups: the channels that the decision narrows.
+        kept: for each value of the decision ``NAME.keep_ratio``, the entries that each group keeps;
+            empty where there is no such decision.
+        block: the one module that it calls, if it is no more than that from state to state.
+        requires: where it runs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        body: fx.GraphModule,
+        *,
+        groups: Sequence[Group] = (),
+        kept: Mapping[Value, Mapping[str, int]],
+        block: str | None = None,
+        requires: Condition | None = None,
+    ) -> None:
+        decisions = (f"{name}.keep_ratio",) if kept else ()
+        super().__init__(name, decisions=decisions, requires=requires)
+        make_elastic(body, groups)
+        self.body = body
+        self.groups = tuple(groups)
+        self.kept = dict(kept)
+        self.block = block
+
+    def _narrowed(self, choice: Choice) -> Any:
+        return narrowed(self.kept[choice[self.decisions[0]]] if self.decisions else {})
+
+    def forward(self, state: State, choice: Choice) -> State:
+        with self._narrowed(choice):
+            return self.body(state)
+
+    def extract(self, choice: Choice) -> nn.Module:
+        """A copy of the piece with plain layers; of a block alone, in its own class."""
+        with self._narrowed(choice):
+            elastic_layers = [m for m in self.body.modules() if isinstance(m, BlockLayer)]
+            memo: dict[int, Any] = {id(layer): layer.plain() for layer in elastic_layers}
+            plain = copy.deepcopy(self.body, memo)
+        for span in (span for group in self.groups for span in group.readers):
+            if span.norm is not None and self.body.get_submodule(span.layer).bias is None:
+                conv, norm = plain.get_submodule(span.layer), plain.get_submodule(span.norm)
+                assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+                absorb_bias(conv, norm)  # least squares may give a narrowed layer one
+        return plain if self.block is None else plain.get_submodule(self.block)
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        return [channel_group(self.body, group).inside("body") for group in self.groups]
+
+
+def make_elastic(body: nn.Module, groups: Sequence[Group]) -> None:
+    """Puts elastic layers in the place of a body's layers: those of groups, and all batch norms."""
+    touched = {name for g in groups for name in (*g.makers, *(span.layer for span in g.readers))}
+    for name, module in list(body.named_modules()):
+        if name in touched or (isinstance(module, nn.BatchNorm2d) and can_be_narrowed(module)):
+            body.set_submodule(name, elastic(module))
+    for group in groups:
+        for name in group.makers:
+            layer: Any = body.get_submodule(name)
+            layer.makes = Part(outputs(layer), group.name, group.entries)
+            if getattr(layer, "groups", 1) > 1:
+                layer.reads = (Part(inputs(layer), group.name, group.entries),)
+    for name in {span.layer for group in groups for span in group.readers}:
+        layer = body.get_submodule(name)
+        layer.reads = _parts(name, inputs(layer), groups)
+        if len(layer.reads) > 1:
+            layer.segments = tuple(part.size for part in layer.reads)
+
+
+def _parts(layer: str, size: int, groups: Sequence[Group]) -> tuple[Part, ...]:
+    """The parts of a layer's input: those of groups, and what lies between them."""
+    spans = [(span, group) for group in groups for span in group.readers if span.layer == layer]
+    parts, end = [], 0
+    for span, group in sorted(spans, key=lambda found: found[0].start):
+        if span.start > end:
+            parts.append(Part(span.start - end))
+        parts.append(Part(span.stop - span.start, group.name, group.entries))
+        end = span.stop
+    if size > end:
+        parts.append(Part(size - end))
+    return tuple(parts)
+
+
+def channel_group(body: nn.Module, group: Group) -> ChannelGroup:
+    """A group as the engine knows it, by the names that a body with elastic layers has."""
+    readers = []
+    for span in group.readers:
+        layer: Any = body.get_submodule(span.layer)
+        starts = [sum(part.size for part in layer.reads[:i]) for i in range(len(layer.reads))]
+        readers.append(Reader(span.layer, starts.index(span.start)))
+    return ChannelGroup(group.entries, group.makers, tuple(readers))
