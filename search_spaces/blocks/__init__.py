@@ -1,1 +1,1 @@
-"""The space ``blocks``: any model that can be traced, its units and decisions found, not written."""
+"""The space ``blocks``: any model that can be traced; what its units may do is found."""

@@ -41,8 +41,10 @@ class Piece:
     def only_calls(self) -> bool:
         """Whether it is no more than one module that takes the state and gives the next one."""
         state, *nodes, output = self.graph.nodes
-        return len(nodes) == 1 and self.block is not None and (
-            nodes[0].args == (state,) and not nodes[0].kwargs and output.args == (nodes[0],)
+        return (
+            len(nodes) == 1
+            and self.block is not None
+            and (nodes[0].args == (state,) and not nodes[0].kwargs and output.args == (nodes[0],))
         )
 
     @property
@@ -53,8 +55,11 @@ class Piece:
         """
         if len(self.inputs) != len(self.outputs):
             return None
-        changed = [i for i, pair in enumerate(zip(self.inputs, self.outputs, strict=True))
-                   if pair[0] != pair[1]]
+        changed = [
+            i
+            for i, pair in enumerate(zip(self.inputs, self.outputs, strict=True))
+            if pair[0] != pair[1]
+        ]
         return changed[0] if len(changed) == 1 else None
 
 
@@ -100,9 +105,7 @@ class Traced:
         Args:
             breaks: names of nodes before which there shall be a cut too.
         """
-        runs = [
-            run for run in self._runs(breaks) if any(node in self._moving for node in run)
-        ]
+        runs = [run for run in self._runs(breaks) if any(node in self._moving for node in run)]
         needs = [_needs(run, self._moving) for run in runs]
         pieces: list[Piece] = []
         state, names = [self._images], set[str]()
@@ -298,4 +301,3 @@ def _unique(name: str, taken: set[str]) -> str:
         found, number = f"{name}_{number}", number + 1
     taken.add(found.replace(".", "_"))
     return found
-

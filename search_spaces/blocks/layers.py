@@ -1,12 +1,12 @@
 """Elastic layers that stand in a model's own modules, in place of its layers.
 
 The code around them is the original's and calls them with an input alone. So they are told their
-widths beside it: :func:`narrowed` says how many entries of each group of channels are kept, and each
-layer knows which groups it reads and makes.
+widths beside it: :func:`narrowed` says how many entries of each group of channels are kept, and
+each layer knows which groups it reads and makes.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from paretopath.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
+from paretopath.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear, Onto
 from search_spaces.timm_alone import BatchNormAct2d, TimmLinear
 
 _kept: ContextVar[Mapping[str, int]] = ContextVar("entries that groups of channels keep")
@@ -62,9 +62,9 @@ class BlockLinear(ElasticLinear):
     reads: tuple[Part, ...]
     makes: Part
 
-    def forward(self, x: Tensor, outputs: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, outputs: int | None = None, *, onto: Onto | None = None) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
-        return super().forward(x, outputs or self.makes.kept())
+        return super().forward(x, outputs or self.makes.kept(), onto=onto)
 
     def plain(self) -> nn.Linear:
         """The layer as it runs."""
@@ -77,10 +77,17 @@ class BlockConv2d(ElasticConv2d):
     reads: tuple[Part, ...]
     makes: Part
 
-    def forward(self, x: Tensor, outputs: int | None = None, kept: Any = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        outputs: int | None = None,
+        kept: Sequence[int] | None = None,
+        *,
+        onto: Onto | None = None,
+    ) -> Tensor:
         """(B, inputs, IY, IX) -> (B, outputs, OY, OX)."""
         kept = kept or tuple(part.kept() for part in self.reads)
-        return super().forward(x, outputs or self.makes.kept(), kept)
+        return super().forward(x, outputs or self.makes.kept(), kept, onto=onto)
 
     def plain(self) -> nn.Conv2d:
         """The layer as it runs."""

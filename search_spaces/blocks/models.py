@@ -96,4 +96,3 @@ def input_shape(model: nn.Module, arguments: Mapping[str, Any]) -> tuple[int, in
     size = arguments.get("img_size", (height, width))
     height, width = (size, size) if isinstance(size, int) else size
     return int(arguments.get("in_chans", channels)), int(height), int(width)
-

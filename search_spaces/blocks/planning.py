@@ -71,7 +71,7 @@ def plan(model: nn.Module, images: Tensor) -> Plan:
         groups, wrong = _tried(body, _without_gates(found.groups), state)
         if any(weights.calls[layer] > 1 for group in groups for layer in group.makers):
             groups, wrong = (), {piece.name: "it runs more than once"}
-        left |= {layer or piece.name: why for layer, why in (found.left | wrong).items()}
+        left |= {name or piece.name: why for name, why in {**found.left, **wrong}.items()}
         place = piece.replaces if piece.block is not None else None
         can_skip = place is not None and adds_to_its_input(body, state, place)
         units.append(UnitPlan(piece, groups, can_skip))
@@ -201,4 +201,3 @@ def _drawn(body: nn.Module) -> nn.Module:
 
 def _double(leaf: Any) -> Any:
     return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
-

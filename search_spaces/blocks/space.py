@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, fx, nn
 
 from paretopath.elastic import ElasticModel, ElasticSpace, Unit
@@ -20,12 +19,13 @@ from paretopath.errors import InvalidValueError
 from paretopath.paths import Condition, Decision, Value
 from paretopath.weights.files import load_reference
 from search_spaces.blocks.groups import Group
-from search_spaces.blocks.models import Original, input_shape as shape_for
+from search_spaces.blocks.models import Original
+from search_spaces.blocks.models import input_shape as shape_for
 from search_spaces.blocks.planning import UnitPlan, plan
 from search_spaces.blocks.unit import BlockUnit
 from search_spaces.widths import entries_kept, fractions, skippable_blocks
 
-Shape = Annotated[tuple[Count, Count, Count], Listed, Field()]
+Shape = Annotated[tuple[Count, Count, Count], Listed]
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +116,8 @@ class BlocksSpace(ElasticSpace):
             )
         for module in model.modules():
             if hasattr(module, "inplace"):
-                module.inplace = False  # a state may be needed again: by another path's unit
+                # a state may be needed again: by another path's unit
+                module.inplace = False  # type: ignore[assignment]
         return [self._unit(unit, model) for unit in self.plan]
 
     def _unit(self, unit: UnitPlan, model: nn.Module) -> BlockUnit:

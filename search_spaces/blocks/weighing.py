@@ -84,7 +84,9 @@ class Weights:
     def _holds_blocks(self, name: str, module: nn.Module) -> bool:
         if type(module).forward in _PLAIN:
             return True
-        children = [(f"{name}.{n}", m) for n, m in module.named_children() if self.of(f"{name}.{n}")]
+        children = [
+            (f"{name}.{n}", m) for n, m in module.named_children() if self.of(f"{name}.{n}")
+        ]
         alike = {type(m) for _, m in children}
         if len(children) > 1 and len(alike) == 1 and all(self.is_block(n) for n, _ in children):
             return True

@@ -1,38 +1,129 @@
-"""The space blocks: the contract for models of several kinds, each against its original."""
+"""The space blocks against the models that it takes apart."""
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 import search_spaces
+from paretopath.cost.table import CostTable
 from paretopath.elastic import ElasticModel
 from search_spaces.blocks.space import BlocksSpace
-from tests.search_spaces.space_contract import SpaceContract
+from tests.search_spaces.space_contract import MacsOnly, SpaceContract, torchs_count
 
-MODELS: dict[str, dict[str, Any]] = {
+SMALL: dict[str, dict[str, Any]] = {
+    "resnet": {
+        "model": "resnet26",
+        "arguments": {"channels": [8, 16, 16, 32], "num_classes": 7},
+        "input_shape": [3, 32, 32],
+    },
+    "squeeze and excitation, normalisations with activations": {
+        "model": "test_efficientnet",
+        "arguments": {"num_classes": 7, "in_chans": 1},
+        "input_shape": [1, 64, 64],
+    },
+    "one's own, with long skips": {
+        "model": "tests.search_spaces.test_blocks:UNet",
+        "arguments": {"width": 8, "num_classes": 3},
+        "input_shape": [3, 16, 16],
+    },
+}
+
+NAMED: dict[str, dict[str, Any]] = {
     "resnet18": {"input_shape": [3, 32, 32]},
-    "vgg11_bn": {"input_shape": [3, 32, 32], "model": "torchvision.models:vgg11_bn"},
+    "resnet50": {"input_shape": [3, 32, 32]},
+    "regnety_002": {"input_shape": [3, 32, 32]},
     "mobilenetv3_small_100": {"input_shape": [3, 64, 64]},
+    "efficientnet_lite0": {"input_shape": [3, 64, 64]},
+    "efficientnet_b0": {"input_shape": [3, 64, 64]},
+    "convnext_atto": {"input_shape": [3, 64, 64]},
+    "swin_tiny_patch4_window7_224": {"arguments": {"img_size": 64}},
+    "mobilevit_xxs": {"input_shape": [3, 64, 64]},
+    "densenet121": {"input_shape": [3, 32, 32]},
+    "vgg11_bn": {"input_shape": [3, 32, 32], "arguments": {"mlp_ratio": 1 / 16}},
 }
 
 
-def make_space(model: str, **options: Any) -> BlocksSpace:
-    space = search_spaces.create("blocks", **{"model": model, **options})
+class Pair(nn.Module):
+    """Two convolutions, the channels between them nobody else's."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv2(self.norm1(self.conv1(x)).relu()).relu()
+        return out
+
+
+class UNet(nn.Module):
+    """A small encoder and decoder whose features skip over what lies between."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.fine = Pair(3, width)
+        self.coarse = Pair(width, 2 * width)
+        self.bottom = Pair(2 * width, 2 * width)
+        self.up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
+        self.merged = Pair(2 * width, width)
+        self.head = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = self.fine(x)
+        coarse = self.coarse(nn.functional.max_pool2d(fine, 2))
+        coarse = coarse + self.bottom(coarse)
+        up = self.up(coarse)[:, :, : fine.shape[2], : fine.shape[3]]
+        out: Tensor = self.head(self.merged(torch.cat([fine, up], dim=1)))
+        return out
+
+
+def make_space(**options: Any) -> BlocksSpace:
+    space = search_spaces.create("blocks", **options)
     assert isinstance(space, BlocksSpace)
     return space
+
+
+def original_of(model: ElasticModel) -> Callable[[Tensor], Tensor]:
+    """The original model, from its own library, with an elastic model's weights."""
+    assert isinstance(model.space, BlocksSpace)
+    original = model.space.reference()
+    original.load_state_dict(model.space.original_state(model))
+    return original
 
 
 class TestBlocks(SpaceContract):
     paths = 2
 
-    @pytest.fixture(scope="class", params=MODELS)
+    @pytest.fixture(scope="class", params=SMALL.values(), ids=SMALL)
     def space(self, request: pytest.FixtureRequest) -> BlocksSpace:
-        return make_space(request.param, **MODELS[request.param])
+        return make_space(**request.param)
 
-    def reference(self, model: ElasticModel) -> Callable[[torch.Tensor], torch.Tensor]:
-        assert isinstance(model.space, BlocksSpace)
-        original = model.space.reference()
-        original.load_state_dict(model.space.original_state(model))
-        return original
+    def reference(self, model: ElasticModel) -> Callable[[Tensor], Tensor]:
+        return original_of(model)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_published_models_run_as_they_are_narrowed_and_extracted(name: str) -> None:
+    space = make_space(model=name, **NAMED[name])
+    torch.manual_seed(0)
+    model = space.build()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    images = torch.randn(2, *space.input_shape)
+    table = CostTable(space, MacsOnly())
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), original_of(model)(images), rtol=1e-5, atol=1e-5)
+    for path in (space.full, space.smallest, space.sample(np.random.default_rng(0))):
+        static = model.extract(path)
+        with torch.no_grad(), model.active(path):
+            torch.testing.assert_close(static(images), model(images), rtol=1e-5, atol=1e-5)
+        costs = table([path])
+        flops, params, _ = torchs_count(static, torch.empty(1, *space.input_shape, device="meta"))
+        assert (costs.macs[0] * 2, costs.params[0]) == (flops, params)
+    assert table([space.smallest]).macs[0] < 0.5 * table([space.full]).macs[0]

@@ -69,7 +69,18 @@ def memory_of(tensor: Tensor) -> int:
 
 def _convolution(args: tuple[Any, ...], out: Tensor) -> Layer:
     x, weight, _, stride = args[:4]
-    groups = args[8]
+    transposed, groups = args[6], args[8]
+    if x.ndim == 3:  # along a line
+        x, weight, out, stride = x[:, :, None], weight[:, :, None], out[:, :, None], (1, *stride)
+    if transposed:  # each pixel gives all of a filter's taps, which are then summed up in place
+        return Layer.conv(
+            k=groups * weight[0].numel(),
+            c=x.shape[1],
+            oy=x.shape[2],
+            ox=x.shape[3],
+            groups=groups,
+            batch=x.shape[0],
+        )
     return Layer.conv(
         k=out.shape[1],
         c=x.shape[1],

@@ -1,11 +1,13 @@
 """What is recorded of units that run."""
 
+import pytest
 import torch
 from torch import nn
 
 from paretopath.elastic import Choice, ElasticSpace, State, Unit
 from paretopath.paths import Decision
-from paretopath.tracing import build_on_meta, trace_units
+from paretopath.tracing import build_on_meta, total_macs, trace_units
+from paretopath.tracing.recorder import Recorder
 
 
 class Wide(Unit):
@@ -58,3 +60,15 @@ def test_activation_memory_is_what_comes_in_goes_out_and_the_largest_between() -
         assert wide.weight_bytes == wide.params == 16 * width
         assert head.activation_bytes == (4 + 12) + 4
         assert head.weight_bytes == 0
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolutions_along_a_line_and_transposed_ones_are_recorded(groups: int) -> None:
+    along = nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=groups, device="meta")
+    transposed = nn.ConvTranspose2d(4, 6, (2, 3), stride=2, groups=groups, device="meta")
+    with torch.no_grad(), Recorder() as recorder:  # it holds each to torch's own count
+        along(torch.empty(1, 4, 10, device="meta"))
+        transposed(torch.empty(1, 4, 5, 7, device="meta"))
+    line, spread = [layer for layer in recorder.layers if layer.kind == "convolution"]
+    assert total_macs([line]) == 5 * 4 * 6 * 3 // groups
+    assert total_macs([spread]) == 5 * 7 * 4 * 6 * (2 * 3) // groups
