@@ -151,21 +151,25 @@ def keep_features(
     if not data.repeats:
         return data
     module.to(device).eval()
-    kept, targets, done = [], [], 0
-    progress(0, len(data.train))
+    kept: tuple[State, ...] | None = None
+    targets, done, number = [], 0, len(data.train)
+    progress(0, number)
     for images, target in data.loader("train", batch_size=data.eval_batch_size):
         if not isinstance(images, Tensor) or not isinstance(target, Tensor):
             return data
-        features = tree_map(Tensor.cpu, module.features(images.to(device)).states)
-        size = sum(tensor.nbytes for tensor in tree_leaves(features))
-        if size / len(images) * len(data.train) > limit_bytes:
-            return data
-        kept.append(features)
+        states, end = module.features(images.to(device)).states, done + len(images)
+        if kept is None:
+            size = sum(tensor.nbytes for tensor in tree_leaves(states))
+            if size / len(images) * number > limit_bytes:
+                return data
+            kept = tree_map(lambda t: t.new_empty((number, *t.shape[1:]), device="cpu"), states)
+        for whole, part in zip(tree_leaves(kept), tree_leaves(states), strict=True):
+            whole[done:end] = part
         targets.append(target)
-        done += len(images)
-        progress(done, len(data.train))
-    states = tree_map(lambda *tensors: torch.cat(tensors), *kept)
-    return replace(data, train=FeatureSplit(Features(states), torch.cat(targets)))
+        done = end
+        progress(done, number)
+    assert kept is not None  # no split is empty
+    return replace(data, train=FeatureSplit(Features(kept), torch.cat(targets)))
 
 
 def _learns(unit: nn.Module) -> bool:
