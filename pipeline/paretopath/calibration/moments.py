@@ -7,10 +7,11 @@ weights for every width (:mod:`paretopath.elastic.compensation`).
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paretopath.calibration.elimination import Eliminated, eliminate
@@ -30,24 +31,41 @@ from paretopath.progress import Progress, unheard
 POSITIONS = 1024
 """Positions (tokens, pixels) of an image that are sampled for a layer's moments."""
 
+MOST_PATCH_INPUTS = 1152
+"""Inputs of a filter, all taps counted, up to which its patches are looked at: 10 MB of products.
+Of larger ones single pixels are, as if its taps were layers of their own."""
+
 
 @dataclass(frozen=True)
 class Moments:
-    """The inputs of one layer over calibration images.
+    """The inputs of one layer over calibration images: K channels, in a patch as many times as the
+    filter has taps.
 
     Attributes:
-        mean: (K,) float64.
-        covariance: (K, K) float64.
+        mean: (K * taps,) float64, in the weight's order.
+        covariance: (K * taps, K * taps) float64.
         samples: positions that they rest on.
+        taps: of the patches; 1 where single positions were looked at.
     """
 
     mean: Tensor
     covariance: Tensor
     samples: int
+    taps: int = 1
+
+    def inputs(self, channels: Tensor) -> Tensor:
+        """(n, width * taps) the inputs that are channels (n, width)."""
+        return (channels[..., None] * self.taps + torch.arange(self.taps)).flatten(1)
+
+    def of_channels(self) -> "Moments":
+        """The moments of the channels at one position, the middle of the patch."""
+        middle = slice(self.taps // 2, None, self.taps)
+        return Moments(self.mean[middle], self.covariance[middle, middle], self.samples)
 
     def reordered(self, order: Tensor) -> "Moments":
-        """The moments of inputs put in another order: (K,) old index of each new place."""
-        return Moments(self.mean[order], self.covariance[order][:, order], self.samples)
+        """The moments of channels put in another order: (K,) old index of each new place."""
+        moved = self.inputs(order[:, None]).flatten()
+        return replace(self, mean=self.mean[moved], covariance=self.covariance[moved][:, moved])
 
 
 def calibrate(
@@ -96,8 +114,8 @@ def calibrate(
         known = {name: moments[layer] for name, layer in layers.items() if layer in moments}
         if reorder:
             known = _reorder(unit, known, ridge)
-        for name, found in known.items() if solve else ():
-            weight = layers[name].weight
+        for name, patches in known.items() if solve else ():
+            weight, found = layers[name].weight, patches.of_channels()
             compensate(
                 layers[name],
                 Compensation(
@@ -169,7 +187,7 @@ def collect_moments(
     model.train(training)
     if not sums:
         raise InvalidValueError("calibration needs at least one batch of images, but got none")
-    return {layer: found.moments() for layer, found in sums.items()}
+    return {layer: found.moments(_taps(layer)) for layer, found in sums.items()}
 
 
 class _Sums:
@@ -190,13 +208,13 @@ class _Sums:
         self.total += x.sum(0, dtype=torch.float64)
         self.products += x.T @ x
 
-    def moments(self) -> Moments:
+    def moments(self, taps: int) -> Moments:
         shift = self.total / self.count
         covariance = self.products / self.count - torch.outer(shift, shift)
         mean = self.pivot.double() + shift
         # made in inference mode: plain copies can be changed and differentiated through later
         with torch.inference_mode(False):
-            return Moments(mean.cpu().clone(), covariance.cpu().clone(), self.count)
+            return Moments(mean.cpu().clone(), covariance.cpu().clone(), self.count, taps)
 
 
 @contextmanager
@@ -210,17 +228,32 @@ def _hooks(layers: Iterable[nn.Module], watch: Any) -> Iterator[None]:
 
 
 def _rows(x: Tensor, layer: nn.Module, positions: int, generator: torch.Generator) -> Tensor | None:
-    """Sampled positions of an input as rows (n, K); None where it is narrower than the layer's."""
-    if isinstance(layer, ElasticConv2d):
-        x = x.movedim(1, -1)
+    """Sampled inputs of a layer as rows (n, K * taps); None where x is narrower than the layer's.
+
+    A patch counts for as many positions as it has taps.
+    """
+    taps = _taps(layer)
     full = sum(segments(layer)) if isinstance(layer, ElasticLinear | ElasticConv2d) else 0
-    if x.shape[-1] != full:
+    if x.shape[1 if isinstance(layer, ElasticConv2d) else -1] != full:
         return None
-    x = x.reshape(len(x), -1, full)  # (B, positions, K)
-    if x.shape[1] > positions:
-        chosen = torch.randperm(x.shape[1], generator=generator)[:positions]
+    if taps > 1:
+        assert isinstance(layer, ElasticConv2d) and not isinstance(layer.padding, str)
+        x = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    x = x.movedim(1, -1) if isinstance(layer, ElasticConv2d) else x
+    x = x.reshape(len(x), -1, full * taps)  # (B, positions, K * taps)
+    sampled = max(1, positions // taps)
+    if x.shape[1] > sampled:
+        chosen = torch.randperm(x.shape[1], generator=generator)[:sampled]
         x = x[:, chosen.to(x.device)]
-    return x.reshape(-1, full).float()
+    return x.reshape(-1, full * taps).float()
+
+
+def _taps(layer: nn.Module) -> int:
+    """The taps of the patches that are looked at; 1 where only single positions are."""
+    if not isinstance(layer, ElasticConv2d) or isinstance(layer.padding, str):
+        return 1
+    is_small = layer.weight[0].numel() <= MOST_PATCH_INPUTS
+    return layer.weight[0, 0].numel() if is_small else 1
 
 
 def _readers(unit: ElasticUnit) -> dict[str, ElasticLayer]:
@@ -243,12 +276,16 @@ def _reorder(unit: ElasticUnit, moments: Mapping[str, Moments], ridge: float) ->
     read = [
         {reader.layer: columns(unit, group, reader) for reader in group.readers} for group in groups
     ]
-    problems = {
-        name: Eliminated(layers[name].weight.detach(), found.covariance, ridge)
-        for name, found in moments.items()
-    }
-    orders = eliminate(problems, read)
-    moved = {name: torch.arange(len(found.mean)) for name, found in moments.items()}
+    problems = {}
+    for name, found in moments.items():
+        weight = layers[name].weight.detach()
+        patches = weight.flatten(1) if found.taps > 1 else weight
+        problems[name] = Eliminated(patches, found.covariance, ridge)
+    wanted = [
+        {name: moments[name].inputs(blocks) for name, blocks in each.items()} for each in read
+    ]
+    orders = eliminate(problems, wanted)
+    moved = {name: torch.arange(len(m.mean) // m.taps) for name, m in moments.items()}
     for group, blocks_read, order in zip(groups, read, orders, strict=True):
         permute(unit, group, order)
         for name, blocks in blocks_read.items():

@@ -4,12 +4,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import search_spaces
 from paretopath.calibration.moments import calibrate, collect_moments, draw
-from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.elastic import (
+    ChannelGroup,
+    Choice,
+    ElasticConv2d,
+    ElasticModel,
+    ElasticSpace,
+    Reader,
+    Unit,
+)
 from paretopath.errors import InvalidValueError
+from paretopath.paths import Decision
 from paretopath.weights.files import load_into, write_state
 
 SMALL = {
@@ -181,3 +190,46 @@ def test_layers_stay_as_they_are_where_only_the_order_is_wanted() -> None:
     watched = calibrate(model, batches(space), solve=False)
     assert "units.decoder.head.linear_fuse" in watched
     assert not [name for name in model.state_dict() if "compensation" in name]
+
+
+class Shifted(Unit):
+    """A convolution that reads one input, the same a pixel further, and another input."""
+
+    is_exit = True
+
+    def __init__(self) -> None:
+        super().__init__("shifted", decisions=("width",))
+        self.maker = ElasticConv2d(2, 3, (3, 3), padding=1, bias=False)
+        self.reader = ElasticConv2d(3, 1, (3, 3), padding=1, bias=False)
+        for weight in (self.maker.weight, self.reader.weight):
+            nn.init.zeros_(weight)
+        with torch.no_grad():
+            self.maker.weight[0, 0, 1, 1] = self.maker.weight[1, 0, 1, 2] = 1.0
+            self.maker.weight[2, 1, 1, 1] = 1.0
+            self.reader.weight[0, :, 1, 1] = torch.tensor([1.0, 1.0, 0.8])
+
+    def forward(self, state: Tensor, choice: Choice) -> Tensor:
+        return self.reader(self.maker(state, int(choice["width"])))
+
+    def extract(self, choice: Choice) -> nn.Module:
+        width = int(choice["width"])
+        return nn.Sequential(self.maker.narrow(2, width), self.reader.narrow(width, 1))
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        return [ChannelGroup(3, ("maker",), (Reader("reader"),))]
+
+
+class ShiftedSpace(ElasticSpace):
+    def __init__(self) -> None:
+        super().__init__([Decision("width", (1, 2, 3))], input_shape=(2, 16, 16))
+
+    def units(self, checkpoint: str | None = None) -> list[Unit]:
+        return [Shifted()]
+
+
+def test_a_channel_that_other_taps_make_up_for_goes_first() -> None:
+    space = ShiftedSpace()
+    model = space.build()
+    calibrate(model, batches(space))
+    inputs_read = model.chain[0].get_parameter("maker.weight").abs().sum((2, 3)).argmax(1)
+    assert sorted(inputs_read[:2].tolist()) == [0, 1]  # pixel by pixel the lightest were the other
