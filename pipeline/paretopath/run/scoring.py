@@ -12,6 +12,7 @@ from paretopath.calibration.moments import draw
 from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.batch_norm import batch_norms
 from paretopath.elastic.own import OwnFolder
+from paretopath.elastic.prefixes import settled_steps
 from paretopath.elastic.repair import Repair, repairable
 from paretopath.evaluation.batch_norm import Recalibration
 from paretopath.evaluation.evaluator import Batch, Evaluator, score_model
@@ -121,8 +122,13 @@ class Scoring:
             @cache
             def repair() -> Repair:  # where everything is kept, no image is needed
                 images = torch.cat([x for x, _ in self._calibration_batches(self.repair_images)])
-                where = images.to(self.device)
-                return Repair(model, where, measure=bool(statistics), seed=self.seed)
+                return Repair(
+                    model,
+                    images.to(self.device),
+                    measure=bool(statistics),
+                    settled=settled_steps(model, self.space),
+                    seed=self.seed,
+                )
 
             return lambda paths: repair()(paths)
         if not statistics:

@@ -180,6 +180,25 @@ def test_paths_share_the_solutions_of_a_common_prefix(model: ElasticModel) -> No
     assert steps[0][:2] == steps[1][:2] and steps[0][2] != steps[1][2]
 
 
+def test_steps_that_all_paths_share_run_once_and_change_nothing(model: ElasticModel) -> None:
+    paths = [
+        model.space.canonical({"blocks.2.width": 3}),
+        model.space.canonical({"blocks.1.width": 6}),
+    ]
+    runs: list[int] = []
+    hook = model.chain[0].register_forward_hook(lambda *_: runs.append(1))
+    every_time = Repair(model, images(40, 0))
+    expected = [every_time(paths), every_time(paths)]
+    often = len(runs)
+    once = Repair(model, images(40, 0), settled=1)
+    found = [once(paths), once(paths)]
+    hook.remove()
+    assert len(runs) - often == 2  # as the full model, and to start from
+    for path in paths:
+        for name, tensor in expected[1][path].tensors.items():
+            assert torch.equal(tensor, found[1][path].tensors[name])
+
+
 def test_the_model_is_left_as_it_was(model: ElasticModel) -> None:
     before = copy.deepcopy(model.state_dict())
     model.train()

@@ -47,6 +47,8 @@ class Repair:
             statistics.
         trained_on_full: whether the model's own statistics are those of its full paths; if not, as
             after training of several paths, they are measured for the full paths too.
+        settled: so many first steps are the same on all paths that come
+            (:func:`~paretopath.elastic.prefixes.settled_steps`): they run once.
         seed: of the positions that are looked at.
 
     Raises:
@@ -60,6 +62,7 @@ class Repair:
         *,
         measure: bool = False,
         trained_on_full: bool = True,
+        settled: int = 0,
         seed: int = 0,
     ) -> None:
         if len(images) < 2:
@@ -68,9 +71,9 @@ class Repair:
         self.images = images
         self.measure = measure
         self.trained_on_full = trained_on_full
-        self.seed = seed
+        self.settled = settled
         self._targets = Targets(_readers(model) | _last(model), seed=seed)
-        self._tree: PrefixTree | None = None
+        self._start: _Walk | None = None
         self._full: dict[int, Fitted] = {}  # of the full model, by node
         self._norms: Fitted = {}
 
@@ -85,10 +88,9 @@ class Repair:
         training = units.training
         units.eval()
         try:
-            tree = self._tree or self._look()
-            start = _Walk(self.images, tree.roots, {})
+            start = self._start = self._start or self._begin()
             found = {}
-            for index, walk in _tree(self.model, paths).run(start, self._walk):
+            for index, walk in _tree(self.model, paths, self.settled).run(start, self._walk):
                 if walk.fitted:
                     path = ExecutionPath(paths[index])
                     found[path] = PathTensors(path, named(units, walk.fitted))
@@ -113,8 +115,15 @@ class Repair:
 
         for _ in tree.run(self.images, run):
             pass
-        self._tree = tree
         return tree
+
+    def _begin(self) -> _Walk:
+        """What reaches the first step that is not the same on all paths."""
+        walk = _Walk(self.images, self._look().roots, {})
+        for _ in range(self.settled):
+            (node,) = walk.full
+            walk = self._walk(node, walk)
+        return walk
 
     def _walk(self, node: Node, walk: _Walk) -> _Walk:
         """Runs a step on the calibration images and solves its layers on the way."""
@@ -157,7 +166,7 @@ def _last(model: Chain) -> set[nn.Module]:
     }
 
 
-def _tree(model: Chain, paths: Sequence[Mapping[str, Value]]) -> PrefixTree:
+def _tree(model: Chain, paths: Sequence[Mapping[str, Value]], skip: int = 0) -> PrefixTree:
     """The steps of canonical paths, with nothing of their own."""
     nothing = {ExecutionPath(path): PathTensors(ExecutionPath(path), {}) for path in paths}
-    return PrefixTree(model, paths, own=nothing)
+    return PrefixTree(model, paths, skip=skip, own=nothing)

@@ -90,7 +90,7 @@ def train_separate(
 
     (path,) = job.paths
     teacher = load_model(scoring.space, run.weights_file, run)
-    student = _fresh(run, scoring.space, job)
+    student = fresh(run, scoring.space, job)
     module = SeparateTraining(student, teacher, run.recipe.retrain, scoring.task)
 
     def validate() -> Mapping[str, float]:
@@ -130,7 +130,7 @@ def _trained(
 
         # the processes hold shards, so the weights come from the last checkpoint
         state = trained_state(job.folder / "training", prefix)
-        model = _fresh(run, space, job).to("cpu")  # type: ignore[assignment]
+        model = fresh(run, space, job).to("cpu")  # type: ignore[assignment]
         model.load_state_dict(state)
     write_described(
         job.folder / "weights.safetensors",
@@ -145,7 +145,7 @@ def _trained(
     return model.to(run.device)
 
 
-def _fresh(run: Run, space: ElasticSpace, job: RetrainJob) -> nn.Module:
+def fresh(run: Run, space: ElasticSpace, job: RetrainJob) -> nn.Module:
     """The model of a job before its training."""
     model = load_model(space, run.weights_file, run)
     if job.mode == "shared":
