@@ -1,16 +1,20 @@
 """The space blocks against the models that it takes apart."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
 import search_spaces
 from paretopath.cost.table import CostTable
 from paretopath.elastic import ElasticModel
+from paretopath.errors import UntrainedClassifier
+from paretopath.weights.new import new_parameters
 from search_spaces.blocks.space import BlocksSpace
 from tests.search_spaces.space_contract import MacsOnly, SpaceContract, torchs_count
 
@@ -127,3 +131,19 @@ def test_published_models_run_as_they_are_narrowed_and_extracted(name: str) -> N
         flops, params, _ = torchs_count(static, torch.empty(1, *space.input_shape, device="meta"))
         assert (costs.macs[0] * 2, costs.params[0]) == (flops, params)
     assert table([space.smallest]).macs[0] < 0.5 * table([space.full]).macs[0]
+
+
+@pytest.mark.parametrize("classes", [5, 0])
+def test_a_checkpoint_of_other_classes_or_none_leaves_the_classifier_new(
+    classes: int, tmp_path: Path
+) -> None:
+    options = SMALL["resnet"]
+    arguments = {**options["arguments"], "num_classes": classes}
+    known = timm.create_model(options["model"], **arguments).state_dict()
+    torch.save(known, tmp_path / "other.pth")
+    space = BlocksSpace(**options)
+    with pytest.warns(UntrainedClassifier, match="but the model's has 7"):
+        model = space.build(str(tmp_path / "other.pth"))
+    assert {name.split(".body.")[1] for name in new_parameters(model)} == {"fc.weight", "fc.bias"}
+    state = space.original_state(model)
+    assert torch.equal(state["conv1.weight"], known["conv1.weight"])

@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 from torch.export import Dim
 
 from paretopath.elastic import ElasticSpace
+from search_spaces.blocks.space import BlocksSpace
 from search_spaces.ofa_resnet import OfaResNet50Space
 from tests.pipeline.vit_family import vit_family
+from tests.search_spaces import test_blocks as blocks
 from tests.search_spaces import test_segformer as segformer
 from tests.search_spaces import test_upernet as upernet
 from tests.search_spaces import test_vit as vit
@@ -37,6 +39,7 @@ SPACES: dict[str, Callable[[], ElasticSpace]] = {
     "family": vit_family,
     "segformer": segformer.small_space,
     "upernet": upernet.small_space,
+    "blocks": lambda: BlocksSpace(**blocks.SMALL["one's own, with long skips"]),
     "ofa": lambda: OfaResNet50Space(resolutions=[32], num_classes=4),
 }
 
@@ -57,7 +60,10 @@ def export(name: str, path: str, folder: Path, *, any_batch: bool) -> None:
 @pytest.mark.parametrize(
     ("exported", "any_batch"),
     [
-        ([("vit", "full"), ("family", "full"), ("segformer", "smallest")], True),
+        (
+            [("vit", "full"), ("family", "full"), ("segformer", "smallest"), ("blocks", "full")],
+            True,
+        ),
         ([("segformer", "full"), ("upernet", "smallest"), ("ofa", "smallest")], False),
     ],
 )

@@ -141,7 +141,7 @@ class Accuracy(Section):
         default=1024.0,
         ge=0,
         description="MiB that the outputs of what no decision changes may take, to be computed "
-        "once a search",
+        "once a search; and those of what is frozen, once a training of what is new",
     )
 
     @model_validator(mode="after")
