@@ -6,8 +6,8 @@ it.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -49,6 +49,15 @@ class Group:
     width: int
     makers: tuple[str, ...]
     readers: tuple[Span, ...]
+
+    def renamed(self, name: Callable[[str], str]) -> "Group":
+        """The same group of layers with other names."""
+        readers = (
+            replace(s, layer=name(s.layer), norm=None if s.norm is None else name(s.norm))
+            for s in self.readers
+        )
+        makers = tuple(map(name, self.makers))
+        return replace(self, name=name(self.name), makers=makers, readers=tuple(readers))
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 The code around them is the original's and calls them with an input alone. So they are told their
 widths beside it: :func:`narrowed` says how many entries of each group of channels are kept, and
-each layer knows which groups it reads and makes.
+each layer knows which groups it reads and makes. What its result is added to is told likewise.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -17,22 +17,30 @@ from torch import Tensor, nn
 from paretopath.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear, Onto
 from search_spaces.timm_alone import BatchNormAct2d, TimmLinear
 
-_kept: ContextVar[Mapping[str, int]] = ContextVar("entries that groups of channels keep")
-_EVERYTHING: Mapping[str, int] = {}
+
+@dataclass(frozen=True)
+class _Told:
+    kept: Mapping[str, int] = field(default_factory=dict)
+    onto: Mapping[str, Onto] = field(default_factory=dict)
+
+
+_NOTHING = _Told()
+_told: ContextVar[_Told] = ContextVar("what layers are told", default=_NOTHING)
 
 
 @contextmanager
-def narrowed(kept: Mapping[str, int]) -> Iterator[None]:
+def narrowed(kept: Mapping[str, int], onto: Mapping[str, Onto] | None = None) -> Iterator[None]:
     """Inside the block, in this thread, layers run and are extracted with their first entries.
 
     Args:
         kept: entries by the group's name; groups that are not named keep all.
+        onto: by layer, what its result is added to.
     """
-    token = _kept.set(kept)
+    token = _told.set(_Told(kept, onto or {}))
     try:
         yield
     finally:
-        _kept.reset(token)
+        _told.reset(token)
 
 
 @dataclass(frozen=True)
@@ -53,18 +61,20 @@ class Part:
         """How many of them run."""
         if self.group is None:
             return self.size
-        return self.size // self.entries * _kept.get(_EVERYTHING).get(self.group, self.entries)
+        return self.size // self.entries * _told.get().kept.get(self.group, self.entries)
 
 
 class BlockLinear(ElasticLinear):
     """A linear layer inside a block."""
 
+    name: str
     reads: tuple[Part, ...]
     makes: Part
 
-    def forward(self, x: Tensor, outputs: int | None = None, *, onto: Onto | None = None) -> Tensor:
-        """(..., inputs) -> (..., outputs)."""
-        return super().forward(x, outputs or self.makes.kept(), onto=onto)
+    def __call__(self, x: Tensor) -> Any:
+        """(..., inputs) -> (..., outputs); hooks see what the layer is told beside its input."""
+        onto = _told.get().onto.get(self.name)
+        return super().__call__(x, outputs=self.makes.kept(), onto=onto)
 
     def plain(self) -> nn.Linear:
         """The layer as it runs."""
@@ -74,20 +84,15 @@ class BlockLinear(ElasticLinear):
 class BlockConv2d(ElasticConv2d):
     """A convolution inside a block."""
 
+    name: str
     reads: tuple[Part, ...]
     makes: Part
 
-    def forward(
-        self,
-        x: Tensor,
-        outputs: int | None = None,
-        kept: Sequence[int] | None = None,
-        *,
-        onto: Onto | None = None,
-    ) -> Tensor:
-        """(B, inputs, IY, IX) -> (B, outputs, OY, OX)."""
-        kept = kept or tuple(part.kept() for part in self.reads)
-        return super().forward(x, outputs or self.makes.kept(), kept, onto=onto)
+    def __call__(self, x: Tensor) -> Any:
+        """(B, inputs, IY, IX) -> (B, outputs, OY, OX); see :class:`BlockLinear`."""
+        kept = tuple(part.kept() for part in self.reads)
+        onto = _told.get().onto.get(self.name)
+        return super().__call__(x, outputs=self.makes.kept(), kept=kept, onto=onto)
 
     def plain(self) -> nn.Conv2d:
         """The layer as it runs."""
@@ -98,6 +103,7 @@ class BlockConv2d(ElasticConv2d):
 class BlockBatchNorm2d(ElasticBatchNorm2d):
     """A batch normalisation inside a block."""
 
+    name: str
     makes: Part
 
     def plain(self) -> nn.BatchNorm2d:
@@ -152,11 +158,11 @@ def can_be_narrowed(layer: nn.Module) -> bool:
     return type(layer) in _FORMS and getattr(layer, "padding_mode", "zeros") == "zeros"
 
 
-def elastic(layer: nn.Module) -> BlockLayer:
+def elastic(layer: nn.Module, name: str) -> BlockLayer:
     """The elastic form of a layer, sharing its parameters, all of its channels in no group."""
     form: Any = _FORMS[type(layer)]
     made: Any = form.of(layer)
-    made.makes = Part(outputs(layer))
+    made.name, made.makes = name, Part(outputs(layer))
     if not isinstance(made, ElasticBatchNorm2d):
         made.reads = (Part(inputs(layer)),)
     found: BlockLayer = made.train(layer.training)

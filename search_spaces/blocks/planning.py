@@ -1,20 +1,17 @@
-"""What a model's units may do, found by tracing, and tried before it is offered."""
+"""What a model's units may do: found by tracing, and tried before it is offered."""
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten
 
-from paretopath.elastic.channels import permute
 from search_spaces.blocks.cutting import Piece, Traced
 from search_spaces.blocks.groups import Group, find_groups
-from search_spaces.blocks.layers import narrowed
-from search_spaces.blocks.residual import adds_to_its_input
-from search_spaces.blocks.unit import channel_group, make_elastic
+from search_spaces.blocks.residual import Sum, sum_of
+from search_spaces.blocks.trials import tried
 from search_spaces.blocks.weighing import Weights
 
 
@@ -25,12 +22,12 @@ class UnitPlan:
     Attributes:
         piece: the part of the model that it runs.
         groups: the channels that its decision narrows.
-        can_skip: whether it adds to its input, and so may be left out.
+        sum: that of its input and what it adds, where it may be left out; else None.
     """
 
     piece: Piece
     groups: tuple[Group, ...]
-    can_skip: bool
+    sum: Sum | None
 
 
 @dataclass(frozen=True)
@@ -65,17 +62,69 @@ def plan(model: nn.Module, images: Tensor) -> Plan:
     for piece, body, state in _run(model, traced.pieces(), images):
         if piece.block is None:
             breaks |= _breaks(piece, find_groups(body, state).groups)
-    units = []
+    units: list[UnitPlan] = []
+    known: dict[Hashable, tuple[str, _Look]] = {}
     for piece, body, state in _run(model, traced.pieces(breaks), images):
-        found = find_groups(body, state)
-        groups, wrong = _tried(body, _without_gates(found.groups), state)
-        if any(weights.calls[layer] > 1 for group in groups for layer in group.makers):
-            groups, wrong = (), {piece.name: "it runs more than once"}
-        left |= {name or piece.name: why for name, why in {**found.left, **wrong}.items()}
-        place = piece.replaces if piece.block is not None else None
-        can_skip = place is not None and adds_to_its_input(body, state, place)
-        units.append(UnitPlan(piece, groups, can_skip))
+        alike = _signature(piece, body, state)
+        if alike not in known:
+            known[alike] = str(piece.block), _look(piece, body, state)
+        block, look = known[alike]
+        look = look if block == piece.block else look.renamed(block, str(piece.block))
+        if any(weights.calls[layer] > 1 for group in look.groups for layer in group.makers):
+            look = replace(look, groups=(), left={piece.name: "it runs more than once"})
+        left |= {name or piece.name: why for name, why in look.left.items()}
+        units.append(UnitPlan(piece, look.groups, look.sum))
     return Plan(tuple(units), left, weights.last(), weights.output)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was found of a piece; see :class:`UnitPlan` and :class:`Plan`."""
+
+    groups: tuple[Group, ...]
+    sum: Sum | None
+    left: Mapping[str, str]
+
+    def renamed(self, old: str, new: str) -> "_Look":
+        """The same of another block that is alike."""
+
+        def name(found: str) -> str:
+            return f"{new}{found.removeprefix(old)}" if found.startswith(old) else found
+
+        return _Look(
+            tuple(group.renamed(name) for group in self.groups),
+            self.sum.renamed(name) if self.sum is not None else None,
+            {name(layer): why.replace(f"{old}.", f"{new}.") for layer, why in self.left.items()},
+        )
+
+
+def _look(piece: Piece, body: nn.Module, state: Any) -> _Look:
+    found = find_groups(body, state)
+    groups, wrong = tried(body, _without_gates(found.groups), state)
+    place = piece.replaces if piece.block is not None else None
+    added = sum_of(body, state, place) if place is not None else None
+    return _Look(groups, added, {**found.left, **wrong})
+
+
+def _signature(piece: Piece, body: nn.Module, state: Any) -> Hashable:
+    """What is equal for blocks that are alike: classes, settings, shapes."""
+    if not piece.only_calls:
+        return piece.name
+    leaves, structure = tree_flatten(state)
+    shapes = tuple(getattr(leaf, "shape", leaf) for leaf in leaves)
+    return str(structure), shapes, tuple(_described(body.get_submodule(str(piece.block))))
+
+
+def _described(block: nn.Module) -> Iterator[Hashable]:
+    for name, module in block.named_modules():
+        settings = sorted(
+            (key, repr(value))
+            for key, value in vars(module).items()
+            if isinstance(value, bool | int | float | str | tuple | None)
+        )
+        tensors = [*module._parameters.items(), *module._buffers.items()]
+        shapes = tuple((key, None if t is None else t.shape) for key, t in tensors)
+        yield name, type(module), tuple(settings), shapes
 
 
 def _run(
@@ -130,74 +179,3 @@ def _without_gates(groups: Sequence[Group]) -> tuple[Group, ...]:
             for other in groups
         )
     )
-
-
-def _tried(
-    body: nn.Module, groups: Sequence[Group], state: Any
-) -> tuple[tuple[Group, ...], dict[str, str]]:
-    """The groups that hold what the graph says, and why the others don't.
-
-    Reordering a group's channels must change nothing, and narrowing it not the output's shape. The
-    weights are drawn anew, so that none hides a mistake: a scale that is zero, say.
-    """
-    if not groups:
-        return (), {}
-    copied = copy.deepcopy(body)
-    make_elastic(copied, groups)
-    is_real = not any(t.is_meta for t in copied.parameters())
-    if is_real:
-        copied, state = _drawn(copied), tree_map(_double, state)
-    sound, wrong = [], {}
-    with torch.no_grad():
-        expected = copied(state)
-        for group in groups:
-            why = _narrows(copied, group, state, expected)
-            if not why and is_real:
-                why = _reorders(copied, group, state, expected)
-            if why:
-                wrong[group.name] = why
-            else:
-                sound.append(group)
-    return tuple(sound), wrong
-
-
-def _narrows(body: nn.Module, group: Group, state: Any, expected: Any) -> str:
-    """Why a group can't be narrowed; empty if it can."""
-    try:
-        with narrowed({group.name: max(1, group.entries // 2)}):
-            found = body(state)
-    except Exception as error:  # whatever a model's code does with another number of channels
-        return f"does not run narrowed ({(str(error).splitlines() or [''])[0]})"
-    pairs = zip(tree_leaves(found), tree_leaves(expected), strict=True)
-    is_same = all(getattr(a, "shape", a) == getattr(b, "shape", b) for a, b in pairs)
-    return "" if is_same else "narrowed, it gives another shape"
-
-
-def _reorders(body: nn.Module, group: Group, state: Any, expected: Any) -> str:
-    """Why a group's channels can't be reordered; empty if they can. Leaves the body as it was."""
-    order = torch.randperm(group.entries, generator=torch.Generator().manual_seed(0))
-    permute(body, channel_group(body, group), order)
-    found = body(state)
-    permute(body, channel_group(body, group), torch.argsort(order))
-    pairs = zip(tree_leaves(found), tree_leaves(expected), strict=True)
-    is_same = all(
-        torch.allclose(a, b, rtol=1e-6, atol=1e-6 * float(b.abs().max()))
-        for a, b in pairs
-        if isinstance(a, Tensor) and a.is_floating_point()
-    )
-    return "" if is_same else "its channels can't be reordered without changing what comes out"
-
-
-def _drawn(body: nn.Module) -> nn.Module:
-    """A body in float64 whose weights are drawn anew."""
-    body = body.double()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in body.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-            parameter.add_(noise / max(1, parameter[0].numel()) ** 0.5 if parameter.ndim else noise)
-    return body
-
-
-def _double(leaf: Any) -> Any:
-    return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf

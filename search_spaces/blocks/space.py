@@ -74,7 +74,7 @@ class BlocksSpace(ElasticSpace):
         self.classifier = found.classifier
         self.batch_norm_per_path = any(isinstance(m, nn.BatchNorm2d) for m in example.modules())
         ratios = fractions("keep_ratios", keep_ratios)
-        can_skip = [unit.piece.name for unit in found.units if unit.can_skip]
+        can_skip = [unit.piece.name for unit in found.units if unit.sum is not None]
         self.skippable = skippable_blocks(skippable, can_skip)
         self.kept = {unit.piece.name: _kept(unit.groups, ratios, divisor) for unit in found.units}
         decisions: list[Decision] = []
@@ -129,6 +129,7 @@ class BlocksSpace(ElasticSpace):
             fx.GraphModule(model, graph),
             groups=unit.groups,
             kept=self.kept[name],
+            adds=unit.sum,
             block=unit.piece.block if unit.piece.only_calls else None,
             requires=self._runs(name),
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from paretopath.elastic import ChannelGroup, Choice, Reader, State, Unit
+from paretopath.elastic import ChannelGroup, Choice, Onto, Reader, State, Unit
 from paretopath.elastic.layers import absorb_bias
 from paretopath.paths import Condition, Value
 from search_spaces.blocks.groups import Group
@@ -19,6 +19,7 @@ from search_spaces.blocks.layers import (
     narrowed,
     outputs,
 )
+from search_spaces.blocks.residual import Sum
 
 
 class BlockUnit(Unit):
@@ -30,6 +31,7 @@ class BlockUnit(Unit):
         groups: the channels that the decision narrows.
         kept: for each value of the decision ``NAME.keep_ratio``, the entries that each group keeps;
             empty where there is no such decision.
+        adds: the sum of its input and what it adds, if it is one.
         block: the one module that it calls, if it is no more than that from state to state.
         requires: where it runs.
     """
@@ -41,6 +43,7 @@ class BlockUnit(Unit):
         *,
         groups: Sequence[Group] = (),
         kept: Mapping[Value, Mapping[str, int]],
+        adds: Sum | None = None,
         block: str | None = None,
         requires: Condition | None = None,
     ) -> None:
@@ -50,18 +53,27 @@ class BlockUnit(Unit):
         self.body = body
         self.groups = tuple(groups)
         self.kept = dict(kept)
+        self.adds = adds
         self.block = block
 
-    def _narrowed(self, choice: Choice) -> Any:
-        return narrowed(self.kept[choice[self.decisions[0]]] if self.decisions else {})
+    def _kept(self, choice: Choice) -> Mapping[str, int]:
+        return self.kept[choice[self.decisions[0]]] if self.decisions else {}
 
     def forward(self, state: State, choice: Choice) -> State:
-        with self._narrowed(choice):
+        with narrowed(self._kept(choice), self._onto(state)):
             return self.body(state)
+
+    def _onto(self, state: State) -> dict[str, Onto]:
+        """What the last convolution's result is added to, where that is the unit's input."""
+        if self.adds is None or self.adds.layer is None:
+            return {}
+        skip = state[self.adds.place] if isinstance(state, tuple) else state
+        norm = self.body.get_submodule(self.adds.norm) if self.adds.norm is not None else None
+        return {self.adds.layer: Onto(skip, norm)}
 
     def extract(self, choice: Choice) -> nn.Module:
         """A copy of the piece with plain layers; of a block alone, in its own class."""
-        with self._narrowed(choice):
+        with narrowed(self._kept(choice)):
             elastic_layers = [m for m in self.body.modules() if isinstance(m, BlockLayer)]
             memo: dict[int, Any] = {id(layer): layer.plain() for layer in elastic_layers}
             plain = copy.deepcopy(self.body, memo)
@@ -81,7 +93,7 @@ def make_elastic(body: nn.Module, groups: Sequence[Group]) -> None:
     touched = {name for g in groups for name in (*g.makers, *(span.layer for span in g.readers))}
     for name, module in list(body.named_modules()):
         if name in touched or (isinstance(module, nn.BatchNorm2d) and can_be_narrowed(module)):
-            body.set_submodule(name, elastic(module))
+            body.set_submodule(name, elastic(module, name))
     for group in groups:
         for name in group.makers:
             layer: Any = body.get_submodule(name)

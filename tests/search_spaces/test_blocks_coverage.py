@@ -1,0 +1,56 @@
+"""How much of timm can be searched: the smallest member of each family, without weights."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from search_spaces.blocks.planning import plan
+
+ENOUGH = 0.8
+
+
+def on_meta(name: str) -> nn.Module:
+    try:
+        with torch.device("meta"):
+            return timm.create_model(name).eval()
+    except Exception:  # some read values while they are built
+        return timm.create_model(name).eval().to("meta")
+
+
+def smallest(family: str) -> tuple[str, nn.Module]:
+    """The classifier with the fewest parameters of a file of timm's."""
+    models = {name: on_meta(name) for name in timm.list_models(module=family)}
+    sizes = {
+        name: sum(parameter.numel() for parameter in model.parameters())
+        for name, model in models.items()
+        if not name.startswith("test_")
+    }
+    name = min(sizes, key=lambda name: sizes[name])
+    return name, models[name]
+
+
+def looked_at(model: nn.Module) -> tuple[int, int, str]:
+    """Widths and skips that a model has, and the first reason why it has no more."""
+    images = torch.empty(2, *model.pretrained_cfg["input_size"], device="meta")
+    try:
+        found = plan(model, images)
+    except Exception as error:
+        return 0, 0, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    widths = sum(bool(unit.groups) for unit in found.units)
+    skips = sum(unit.sum is not None for unit in found.units)
+    return widths, skips, next((f"{name}: {why}" for name, why in found.left.items()), "")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_most_families_of_timm_can_be_searched() -> None:
+    families = timm.list_modules()
+    searched = 0
+    for family in families:
+        name, model = smallest(family)
+        widths, skips, why = looked_at(model)
+        searched += widths + skips > 0
+        print(f"{family:24} {name:34} widths {widths:3}  skips {skips:3}  {why[:150]}", flush=True)
+    print(f"{searched} of {len(families)} families can be searched")
+    assert searched >= ENOUGH * len(families)
