@@ -91,7 +91,7 @@ def find_groups(body: nn.Module, state: Any) -> Found:
     modules = dict(body.named_modules())
     groups, left, taken = [], {}, set[str]()
     for members in _coupled_by_groups(found, modules):
-        if members.in_state or all(member.is_output for member in members.layers):
+        if not members.might_be_narrowed:
             continue
         reason = _refused(members, modules) or _taken(members, taken)
         name = next(name for name in modules if name in members.makers)
@@ -126,6 +126,11 @@ class _Members:
     layers: tuple[_Member, ...]
     in_state: bool
     others: tuple[str, ...]
+
+    @property
+    def might_be_narrowed(self) -> bool:
+        """Whether it lies inside, and is both made and read."""
+        return not self.in_state and not all(member.is_output for member in self.layers)
 
     @property
     def makers(self) -> list[str]:
@@ -169,19 +174,39 @@ def _torch_prunings(body: nn.Module, state: Any) -> Iterator[_Members]:
     graph = torch_pruning.DependencyGraph()
     graph.build_dependency(probe, example_inputs=leaves, verbose=False)
     names = {module: name for name, module in body.named_modules()}
-    for group in graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]):
-        layers, others, in_state = [], [], False
-        for dependency, channels in group:
-            module = dependency.target.module
-            if module in names:
-                is_output = graph.is_out_channel_pruning_fn(dependency.handler)
-                norm = _norm_after(graph.module2node[module], names)
-                layers.append(_Member(names[module], is_output, tuple(channels), norm))
-            elif isinstance(module, nn.Parameter):
-                others.append(str(dependency.target.name).split(" ")[0])
-            in_state |= module in set(probe.entries.values())
-            in_state |= dependency.target.type == torch_pruning.ops.OPTYPE.OUTPUT
-        yield _Members(tuple(layers), in_state, tuple(others))
+    seen = set[str]()
+    for module in [m for m in names if isinstance(m, nn.Conv2d | nn.Linear)]:
+        if module not in graph.module2node or names[module] in seen:
+            continue
+        # one channel shows quickly what all are in: most are of the state
+        found = _members(graph, module, [0], probe, names)
+        if found.might_be_narrowed:
+            found = _members(graph, module, list(range(outputs(module))), probe, names)
+        seen |= set(found.makers)
+        yield found
+
+
+def _members(
+    graph: Any,
+    module: nn.Module,
+    channels: list[int],
+    probe: _Probe,
+    names: Mapping[nn.Module, str],
+) -> _Members:
+    """What torch-pruning would prune with some output channels of a layer."""
+    prune = graph.get_pruner_of_module(module).prune_out_channels
+    layers, others, in_state = [], [], False
+    for dependency, found in graph.get_pruning_group(module, prune, channels):
+        target = dependency.target.module
+        if target in names:
+            is_output = graph.is_out_channel_pruning_fn(dependency.handler)
+            norm = _norm_after(graph.module2node[target], names)
+            layers.append(_Member(names[target], is_output, tuple(found), norm))
+        elif isinstance(target, nn.Parameter):
+            others.append(str(dependency.target.name).split(" ")[0])
+        in_state |= any(target is entry for entry in probe.entries.values())
+        in_state |= dependency.target.type == torch_pruning.ops.OPTYPE.OUTPUT
+    return _Members(tuple(layers), in_state, tuple(others))
 
 
 def _norm_after(node: Any, names: Mapping[nn.Module, str]) -> str | None:

