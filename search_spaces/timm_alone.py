@@ -13,6 +13,7 @@ try:
     import timm
     from timm.layers import (
         Attention,
+        AttentionPoolLatent,
         BatchNormAct2d,
         Conv2dSame,
         Mlp,
@@ -30,6 +31,7 @@ finally:
 
 __all__ = [
     "Attention",
+    "AttentionPoolLatent",
     "BatchNormAct2d",
     "Block",
     "Conv2dSame",

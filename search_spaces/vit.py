@@ -35,6 +35,7 @@ from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, Decision
 from paretopath.weights.files import load_reference
 from paretopath.weights.new import mark_new
+from search_spaces.exit_heads import OWN_HEADS, HeadKind
 from search_spaces.timm_alone import (
     Attention,
     Block,
@@ -62,6 +63,10 @@ class VitSpace(ElasticSpace):
         skippable: indices of the blocks that a path may skip, ``"all"`` or ``"none"``.
         heads: numbers of attention heads that a block may keep; halves of all heads by default.
         mlp_ratios: shares, in (0, 1], of the hidden channels that an MLP may keep.
+        exit_head: what exits before the last block are: ``reuse``, copies of the model's last norm
+            and classifier; or heads of their own, ``linear``, ``mlp``, ``attention`` or
+            ``convolution`` (:mod:`search_spaces.exit_heads`).
+        last_head: the same of the last block's; by default the model's own.
 
     Raises:
         InvalidValueError: an option outside its range, or a transformer whose blocks are not timm's
@@ -78,8 +83,11 @@ class VitSpace(ElasticSpace):
         skippable: Indices | str = "all",
         heads: Counts | None = None,
         mlp_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
+        exit_head: HeadKind = "reuse",
+        last_head: HeadKind = "reuse",
     ) -> None:
         self.timm_name = model
+        self.exit_head, self.last_head = exit_head, last_head
         self.arguments = checked_arguments(
             VisionTransformer,
             arguments or {},
@@ -144,11 +152,26 @@ class VitSpace(ElasticSpace):
         for i, block in enumerate(vit.blocks):
             units.append(VitBlock(f"blocks.{i}", block, self.runs[i]))
             if i + 1 in self.exits:
-                exit_ = Exit(f"exits.{i + 1}", vit, Condition("exit", (i + 1,)))
-                if checkpoint is not None and i + 1 < len(vit.blocks):
-                    mark_new(exit_, "no exits but the last")
-                units.append(exit_)
+                units.append(self._exit(vit, i + 1, is_given=checkpoint is not None))
         return units
+
+    def _exit(self, vit: VisionTransformer, depth: int, *, is_given: bool) -> "Exit":
+        """The exit after so many blocks.
+
+        Args:
+            vit: with the weights that are copied.
+            depth: in blocks.
+            is_given: whether they are a checkpoint's, which has no exits but the last.
+        """
+        is_last = depth == len(vit.blocks)
+        kind = self.last_head if is_last else self.exit_head
+        head = OWN_HEADS[kind](vit) if kind in OWN_HEADS else _last_of(vit)
+        exit_ = Exit(f"exits.{depth}", head, Condition("exit", (depth,)))
+        if is_given and not is_last:
+            mark_new(exit_, "no exits but the last")
+        elif is_given and kind in OWN_HEADS:
+            mark_new(exit_, f"no head of kind {kind}")
+        return exit_
 
 
 class Stem(Unit):
@@ -179,22 +202,32 @@ class PlainStem(nn.Module):
 
 
 class Exit(Unit):
-    """Final norm, pooling and classifier: tokens (B, N, D) -> logits (B, num_classes)."""
+    """A head, which ends the path: tokens (B, N, D) -> logits (B, num_classes)."""
 
     is_exit = True
 
-    def __init__(self, name: str, vit: VisionTransformer, requires: Condition) -> None:
+    def __init__(self, name: str, head: nn.Module, requires: Condition) -> None:
         super().__init__(name, requires=requires)
-        self.head = PlainExit(_without(vit, "patch_embed", "blocks", "norm_pre", "patch_drop"))
-        self.head.vit.head = ElasticLinear.of(self.head.vit.head)
+        self._classifier = "vit.head" if isinstance(head, PlainExit) else "classifier"
+        linear = head.get_submodule(self._classifier)
+        assert isinstance(linear, nn.Linear)
+        head.set_submodule(self._classifier, ElasticLinear.of(linear))
+        self.head = head
 
     def forward(self, state: State, choice: Choice) -> State:
         return self.head(state)
 
     def extract(self, choice: Choice) -> nn.Module:
-        plain, classifier = copy.deepcopy(self.head), self.head.vit.head
-        plain.vit.head = classifier.narrow(classifier.in_features, classifier.out_features)
+        plain, classifier = copy.deepcopy(self.head), self.head.get_submodule(self._classifier)
+        assert isinstance(classifier, ElasticLinear)
+        narrow = classifier.narrow(classifier.in_features, classifier.out_features)
+        plain.set_submodule(self._classifier, narrow)
         return plain
+
+
+def _last_of(vit: VisionTransformer) -> "PlainExit":
+    """A copy of final norm, pooling and classifier."""
+    return PlainExit(_without(vit, "patch_embed", "blocks", "norm_pre", "patch_drop"))
 
 
 class PlainExit(nn.Module):

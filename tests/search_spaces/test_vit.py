@@ -1,6 +1,7 @@
 """The space vit against timm."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from paretopath.errors import (
     UntrainedClassifier,
 )
 from paretopath.weights.new import new_parameters
+from search_spaces.exit_heads import OWN_HEADS
 from search_spaces.vit import VitSpace
 from tests.search_spaces.space_contract import SpaceContract
 
@@ -55,13 +57,17 @@ VARIANTS = {
 }
 
 
-def make_space(**arguments: object) -> VitSpace:
+def make_space(
+    *, exit_head: str = "reuse", last_head: str = "reuse", **arguments: object
+) -> VitSpace:
     space = search_spaces.create(
         "vit",
         arguments={**ARGUMENTS, **arguments},
         exits=[1, 2, 3],
         skippable=[1, 2],
         heads=[1, 2, 4],
+        exit_head=exit_head,
+        last_head=last_head,
     )
     assert isinstance(space, VitSpace)
     return space
@@ -93,6 +99,53 @@ class TestVitVariants(VitContract):
     @pytest.fixture(scope="class", params=VARIANTS.values(), ids=VARIANTS.keys())
     def space(self, request: pytest.FixtureRequest) -> VitSpace:
         return make_space(**request.param)
+
+
+class TestVitExitHeads(VitContract):
+    """Exits that are heads of their own."""
+
+    paths = 30
+
+    @pytest.fixture(scope="class", params=["attention", "convolution"])
+    def space(self, request: pytest.FixtureRequest) -> VitSpace:
+        return make_space(exit_head=request.param, last_head=request.param)
+
+    def reference(self, model: ElasticModel) -> Callable[[torch.Tensor], torch.Tensor]:
+        """timm's transformer up to its last block, and the head."""
+        assert isinstance(model.space, VitSpace)
+        trunk = model.space.reference()
+        trunk.norm = trunk.head = torch.nn.Identity()
+        trunk.load_state_dict(timm_state(model, trunk))
+        head = model.extract(model.space.full).get_submodule("exits_3")
+        return lambda images: head(trunk.forward_features(images))
+
+
+@pytest.mark.parametrize("arguments", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize("kind", OWN_HEADS)
+def test_heads_of_their_own_fit_whatever_tokens_there_are(
+    kind: str, arguments: dict[str, object]
+) -> None:
+    space = make_space(exit_head=kind, last_head=kind, **arguments)
+    model = space.build()
+    images = torch.randn(3, *space.input_shape)
+    for value in space["exit"].values:
+        with torch.inference_mode(), model.active({"exit": value}):
+            assert model(images).shape == (3, 10)
+            torch.testing.assert_close(model.extract({"exit": value})(images), model(images))
+
+
+def test_heads_that_weights_do_not_bring_are_new(tmp_path: Path) -> None:
+    file = str(tmp_path / "vit.safetensors")
+    save_file(make_space().reference().state_dict(), file)
+
+    def new(**heads: str) -> set[str]:
+        model = make_space(**heads).build(file)
+        return {name.split(".")[1] for name in new_parameters(model)}
+
+    assert new() == new(exit_head="mlp") == {"exits_1", "exits_2"}
+    assert new(last_head="linear") == {"exits_1", "exits_2", "exits_3"}
+    with pytest.raises(InvalidValueError, match=r"exit_head.*'liner'"):
+        make_space(exit_head="liner")
 
 
 def timm_state(model: ElasticModel, original: VisionTransformer) -> dict[str, torch.Tensor]:
