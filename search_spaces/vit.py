@@ -34,7 +34,7 @@ from paretopath.elastic.options import (
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, Decision
 from paretopath.weights.files import load_reference
-from paretopath.weights.new import mark_new
+from paretopath.weights.new import COPIED_EXITS, mark_new
 from search_spaces.exit_heads import OWN_HEADS, HeadKind
 from search_spaces.timm_alone import (
     Attention,
@@ -167,10 +167,10 @@ class VitSpace(ElasticSpace):
         kind = self.last_head if is_last else self.exit_head
         head = OWN_HEADS[kind](vit) if kind in OWN_HEADS else _last_of(vit)
         exit_ = Exit(f"exits.{depth}", head, Condition("exit", (depth,)))
-        if is_given and not is_last:
-            mark_new(exit_, "no exits but the last")
-        elif is_given and kind in OWN_HEADS:
+        if is_given and kind in OWN_HEADS:
             mark_new(exit_, f"no head of kind {kind}")
+        elif is_given and not is_last:
+            mark_new(exit_, COPIED_EXITS)
         return exit_
 
 

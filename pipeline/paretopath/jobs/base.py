@@ -1,7 +1,7 @@
 """The base model before its calibration: weights that are given, and training of the rest."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -19,7 +19,7 @@ from paretopath.run import Run, Scoring
 from paretopath.tasks.registry import create_task
 from paretopath.training.epoch import EpochListener
 from paretopath.weights.files import is_elastic, load_into
-from paretopath.weights.new import new_parameters
+from paretopath.weights.new import COPIED_EXITS, mark_new, new_parameters, unmark
 
 _NAMED = 4  # tensors that a sentence names
 
@@ -60,6 +60,8 @@ class Learning:
         if new:
             rest = "with everything else" if is_whole else "on the frozen rest"
             says = f"{_lacking(new)} trained first, {how} {rest} (train.parameters)"
+            if recipe.exits.fit == "closed_form":
+                says = f"{_lacking(new)} solved first, by least squares (exits.fit)"
         return cls(everything if is_whole else tuple(new), new, is_whole, says)
 
 
@@ -90,6 +92,7 @@ def initial_model(space: ElasticSpace, recipe: Recipe) -> ElasticModel:
     for other in caught:
         if other not in told:
             warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    _begin_exits(model, recipe)
     new = new_parameters(model)
     if told and not new:  # a family that does not keep the marks
         raise CheckpointError(str(told[0].message))
@@ -106,6 +109,28 @@ def initial_model(space: ElasticSpace, recipe: Recipe) -> ElasticModel:
             f"exit runs them"
         )
     return model
+
+
+def _begin_exits(model: ElasticModel, recipe: Recipe) -> None:
+    """Exits that are copies of the last one, as the recipe wants them to begin.
+
+    Raises:
+        CheckpointError: they shall stay copies, but the last classifier is new itself.
+    """
+    wanted = recipe.exits.weights
+    if recipe.weights is None or wanted == "fine_tune":
+        return
+    copies = unmark(model, COPIED_EXITS)
+    if wanted == "scratch":
+        for module in copies:
+            reset: Callable[[], None] = getattr(module, "reset_parameters", lambda: None)
+            reset()
+            mark_new(module, COPIED_EXITS, [name for name, _ in module.named_parameters()])
+    elif copies and (new := new_parameters(model)):
+        raise CheckpointError(
+            f"exits.weights is same, so exits stay copies of the last classifier, but "
+            f"{_lacking(new)} new; legal: fine_tune, scratch"
+        )
 
 
 def train_base(
@@ -135,6 +160,19 @@ def train_base(
     from paretopath.training.trainer import fit
 
     settings, data = run.recipe.train, scoring.data
+    if run.recipe.exits.fit == "closed_form":
+        from paretopath.training.closed_form import solve_exits
+
+        batches = data.loader("calibration", shuffle_seed=settings.seed)
+        solve_exits(
+            model.to(run.device).eval(),
+            exit_paths(model),
+            learning.parameters,
+            batches,
+            progress=partial(on_phase, "solving exits"),
+            batches_in_all=len(batches),
+        )
+        return
     task = create_task(run.recipe.task, training=settings)
     paths = exit_paths(model)
     module: SharedTraining | NewPartsTraining

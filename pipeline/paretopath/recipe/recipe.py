@@ -18,6 +18,7 @@ from paretopath.recipe.launch import Launch
 from paretopath.recipe.section import Section, Weights
 from paretopath.recipe.sections import (
     Accuracy,
+    Exits,
     Hardware,
     RetrainSettings,
     Search,
@@ -57,6 +58,7 @@ class Recipe(Section):
     accuracy: Accuracy = Accuracy()
     calibration: Calibration = Calibration()
     train: Train = Train()
+    exits: Exits = Exits()
     retrain: RetrainSettings = RetrainSettings()
     search: Search = Search()
     tracking: Tracking = Tracking()
@@ -73,6 +75,16 @@ class Recipe(Section):
         untrained = self.weights is None and self.train.parameters == "none"
         if untrained and self.accuracy.source == "data":
             raise ValueError("train.parameters none needs weights, but the recipe names none")
+        return self
+
+    @model_validator(mode="after")
+    def _exits_of_given_weights(self) -> Self:
+        wanted = self.exits
+        if self.weights is None and (wanted.weights == "same" or wanted.fit == "closed_form"):
+            field, value = ("weights", "same") if wanted.weights == "same" else ("fit", wanted.fit)
+            raise ValueError(f"exits.{field} {value} needs weights, but the recipe names none")
+        if wanted.fit == "closed_form" and self.train.parameters == "all":
+            raise ValueError("exits.fit closed_form trains exits alone, not train.parameters all")
         return self
 
     def data_for(self, purpose: str) -> Data:

@@ -220,6 +220,22 @@ class Train(TrainSettings):
     )
 
 
+class Exits(Section):
+    """What exits before the last are, where the weights that are given have none."""
+
+    weights: Literal["same", "fine_tune", "scratch"] = Field(
+        default="fine_tune",
+        description="what exits that copy the last classifier begin with: same: the copies, which "
+        "stay as they are; fine_tune: the copies, which are trained; scratch: random weights, "
+        "which are trained",
+    )
+    fit: Literal["gradient", "closed_form"] = Field(
+        default="gradient",
+        description="how exits are trained on the frozen rest: by gradient, as train says, or each "
+        "classifier by one least-squares solve, for heads that are a norm and a linear layer",
+    )
+
+
 class RetrainSettings(TrainSettings):
     """How selected paths are retrained."""
 

@@ -12,7 +12,7 @@ CHANGEABLE = ("name", "retrain", "tracking", "launch")
 SEARCH_CHANGEABLE = ("trials", "workers", "storage", "lease_seconds")
 
 
-MAKE_WEIGHTS = ("task", "space", "weights", "data", "train", "calibration")
+MAKE_WEIGHTS = ("task", "space", "weights", "data", "train", "exits", "calibration")
 
 
 OF_PATHS = ("repair", "batch_norm_images")

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 
 from torch import nn
 
+COPIED_EXITS = "no exits but the last"
+"""Why exits are new that are copies of the last one."""
+
 _MARK = "_new_parameters"  # an attribute of a module: why, by name of the parameter
 
 
@@ -42,3 +45,14 @@ def new_parameters(model: nn.Module) -> dict[str, str]:
         for leaf, why in module.__dict__.get(_MARK, {}).items()
         if leaf in module._parameters
     }
+
+
+def unmark(model: nn.Module, why: str) -> list[nn.Module]:
+    """Takes marks of one reason away; the modules that had them."""
+    found = []
+    for module in model.modules():
+        marks = module.__dict__.get(_MARK, {})
+        if why in marks.values():
+            module.__dict__[_MARK] = {leaf: w for leaf, w in marks.items() if w != why}
+            found.append(module)
+    return found

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import search_spaces
 from paretopath import jobs
-from paretopath.errors import CheckpointError
+from paretopath.errors import CheckpointError, RecipeError
 from paretopath.front import load_front
 from paretopath.jobs.base import Learning, initial_model
 from paretopath.jobs.starting import resolve
@@ -201,3 +201,56 @@ def test_a_search_takes_the_trained_head(start: Start) -> None:
     [score] = assemble(run).images.evaluator(model, "validation")([parts.space.full])
     assert isinstance(score, Score)
     assert front.full.accuracy == pytest.approx(score.value) and score.value > 0.15
+
+
+def whole_weights(tmp_path: Path, recipe: Recipe) -> str:
+    """A file with weights of all classes; its exits are missing."""
+    torch.manual_seed(3)
+    state = build_space(recipe).reference().state_dict()  # type: ignore[attr-defined]
+    torch.save(state, tmp_path / "whole.pth")
+    return str(tmp_path / "whole.pth")
+
+
+@pytest.mark.parametrize("mode", ["same", "fine_tune", "scratch"])
+def test_exits_begin_as_the_recipe_says(tiny_recipe: Path, tmp_path: Path, mode: str) -> None:
+    recipe = load_recipe(tiny_recipe)
+    changes = {**CHANGES, "weights": whole_weights(tmp_path, recipe), "exits.weights": mode}
+    recipe = recipe.with_overrides(changes)
+    begun = initial_model(build_space(recipe), recipe)
+    heads = [begun.units[f"exits_{e}"].head.vit.head.weight for e in (1, 2, 3)]
+    are_copies = [torch.equal(head, heads[-1]) for head in heads[:-1]]
+    assert are_copies == [mode != "scratch"] * 2
+    run = Run.start(tmp_path / "run", recipe, device="cpu")
+    jobs.prepare_weights(run)
+    expected = set() if mode == "same" else {"exits_1", "exits_2"}
+    assert moved(begun.state_dict(), run) == expected
+
+
+def test_exits_are_solved_in_closed_form(
+    tiny_recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = load_recipe(tiny_recipe)
+    weights = whole_weights(tmp_path, recipe)
+    recipe = recipe.with_overrides(
+        {**CHANGES, "weights": weights, "exits.fit": "closed_form", "train.epochs": 3}
+    )
+    before = initial_model(build_space(recipe), recipe).state_dict()
+    run = Run.start(tmp_path / "run", recipe, device="cpu")
+    epochs: list[Epoch] = []
+    with caplog.at_level(logging.WARNING):
+        jobs.prepare_weights(run, on_epoch=epochs.append)
+    assert not epochs
+    assert "solved first, by least squares (exits.fit)" in caplog.text
+    assert moved(before, run) == {"exits_1", "exits_2"}
+    parts = assemble(run)
+    model = load_model(parts.space, run.weights_file, run)
+    path = parts.space.canonical({"exit": 1})
+    [score] = parts.images.evaluator(model, "validation")([path])
+    assert isinstance(score, Score) and score.value > 0.3  # the trunk is random
+
+
+def test_exits_that_would_stay_copies_of_nothing_are_refused(start: Start) -> None:
+    with pytest.raises(CheckpointError, match=r"exits\.weights is same.*legal: fine_tune, scratch"):
+        start(exits__weights="same")
+    with pytest.raises(RecipeError, match=r"exits\.fit closed_form needs weights"):
+        start("other", weights=None, exits__fit="closed_form")
