@@ -42,8 +42,10 @@ def test_its_recipe_is_searched_and_deployed(run: Run) -> None:
     data = open_images(run.recipe, build_space(run.recipe))
     images, labels = next(iter(data.loader("test", batch_size=256)))
     cheapest, dearest = dynamic.points[0], dynamic.points[-1]
-    for point in (cheapest, dearest):
-        logits = dynamic(images, energy_mj=point.energy_mj)
+    for budget in (cheapest.energy_mj, dearest.energy_mj):
+        point = dynamic.choose(energy_mj=budget)
+        assert point.accuracy >= cheapest.accuracy and point.energy_mj <= budget
+        logits = dynamic(images, energy_mj=budget)
         assert dynamic.path == point.path
         right = (logits.argmax(1) == labels).double().mean().item()
         assert right == pytest.approx(point.accuracy, abs=0.15)
