@@ -117,9 +117,10 @@ def _warn_if_alike(found: tuple[float, float] | None, metric: str) -> None:
     if found is not None:
         low, high = (percent(value) for value in found)
         _log.warning(
-            "the full path, the smallest and those between them all score alike, %s %s: no more "
-            "than chance explains, so this search can only minimise cost. Are the weights trained "
-            "for these classes, and are images prepared as they were in training?",
+            "the full path, the smallest and those between them all score alike, %s %s: these "
+            "validation images can't tell them apart, so this search can only minimise cost. If "
+            "the full path should be better than that: are the weights trained for these classes, "
+            "and are images prepared as they were in training?",
             metric,
             low if low == high else f"{low} to {high}",
         )
