@@ -3,12 +3,13 @@
     python benchmarks/segformer_fronts.py --weights FOLDER --data FOLDER --work DIR
         [--trials 300] [--epochs 30] [--scratch-epochs 80] [--steps search retrain scratch measure]
 
-Five ways from one trained model, and one without it, each against the full path as published:
+Six ways from one trained model, and one without it, each against the full path as published:
 
 - prune: blocks, heads, Mix-FFNs and decoder channels by magnitude, nothing re-solved, the decoder
   as published (the way of Sreedhar et al., arXiv 2212.02687);
 - compensate: the same decisions, channels ordered and layers re-solved by least squares;
 - rewrite: the decoder's form is a decision too; rewriting alone is reported by itself;
+- repair: the same, each path re-solved in sequence before it is scored;
 - retrain shared, retrain separate: a path of the last one, trained further; the full path is
   trained as long, as a control;
 - scratch: narrower models, trained from nothing.
@@ -37,11 +38,13 @@ from paretopath.showing.measure import measure_paths
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "segformer_camvid.yaml"
 AS_PUBLISHED = {"decoder.form": ["as_published"]}
-UNSOLVED = {"calibration.order": "magnitude", "calibration.compensate": False}
+UNREPAIRED = {"calibration.repair": False}
+UNSOLVED = {"calibration.order": "magnitude", "calibration.compensate": False, **UNREPAIRED}
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "prune": {"space.restrict": AS_PUBLISHED, **UNSOLVED},
-    "compensate": {"space.restrict": AS_PUBLISHED},
-    "rewrite": {},
+    "compensate": {"space.restrict": AS_PUBLISHED, **UNREPAIRED},
+    "rewrite": UNREPAIRED,
+    "repair": {},
 }
 REWRITTEN = ("merged", "gathered")
 ALLOWED_LOSSES = (0.0005, 0.014)  # of mIoU: as good as none, and the paper's
@@ -71,7 +74,7 @@ def searched(arguments: argparse.Namespace, way: str) -> Run:
     """The search of one way."""
     weights = str(Path(arguments.weights).absolute())
     overrides: dict[str, Any] = {"weights": weights, **WAYS[way]}
-    if way == "rewrite":
+    if way in ("rewrite", "repair"):
         overrides["search.paths"] = [{"decoder.form": form} for form in REWRITTEN]
     run = start(arguments, way, overrides)
     if not run.front_file.is_file() or len(run.trials(build_space(run.recipe))) < arguments.trials:
@@ -107,6 +110,7 @@ def scratch(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
     own = {"hidden_sizes": hidden, "decoder_hidden_size": decoder}
     overrides = {
         "weights": None,
+        **UNREPAIRED,
         "train.epochs": arguments.scratch_epochs,
         "train.warmup_epochs": min(3.0, arguments.scratch_epochs),
     }
@@ -199,6 +203,7 @@ def draw(result: Mapping[str, Any]) -> None:
         "prune": ("#bbbbbb", "o-", "pruned by magnitude (the paper's way)"),
         "compensate": ("#4477aa", "o-", "compensated"),
         "rewrite": ("#228833", "o-", "rewritten and compensated"),
+        "repair": ("#66ccee", "o-", "rewritten and repaired"),
         "retrain separate": ("#ee6677", "s", "retrained separately"),
         "retrain shared": ("#aa3377", "D", "retrained jointly"),
         "scratch": ("#ccbb44", "^", "narrower, trained from scratch"),
@@ -270,7 +275,7 @@ def latencies(
         "as published": space.full,
         **{form: space.canonical({"decoder.form": form}) for form in REWRITTEN},
     }
-    for way in ("prune", "compensate", "rewrite", "retrain shared", "retrain separate"):
+    for way in (*WAYS, "retrain shared", "retrain separate"):
         if best.get(way):
             source = runs.get(way, run).front()
             paths[way] = space.canonical(source[best[way]["id"]].path)
