@@ -9,8 +9,8 @@ FILE: the state dict of akamaster's pytorch_resnet_cifar10. FOLDER: train.parque
 labels unused) and test_half.parquet with the columns image and label; the published weights saw
 every training image, so accuracies, and all that is chosen, are of the latter. Uniform widths: the
 inner channels of every block, sliced, compensated layer by layer, and repaired. The peers prune the
-same channels to the same MACs and get batch-norm statistics from the same images. DIR keeps the
-search, which goes on where it stopped: on a part of the images, its front scored again on all.
+same channels to the same MACs and get batch-norm statistics from the same images. The search looks
+at a part of the images; its front is scored again on all. DIR keeps what has run.
 """
 
 import argparse
@@ -176,7 +176,7 @@ def pruned(net: PlainResNet, name: str, ratio: float) -> PlainResNet:
 def at_macs(net: PlainResNet, name: str, macs: float) -> PlainResNet:
     """The peer's model of as many MACs, or the next one with more."""
     low, high, best = 0.0, MOST_PRUNED, net
-    for _ in range(9):
+    for _ in range(7):
         ratio = (low + high) / 2
         found = pruned(net, name, ratio)
         if count_macs(found) >= macs:
@@ -295,15 +295,16 @@ def main() -> None:
     count = len(bench.parts.images.data.validation)
     error = (full * (1 - full) / count) ** 0.5
     print(f"full path: {100 * full:.2f} ± {100 * error:.2f} on {count} images", flush=True)
-    result: dict[str, Any] = {
+    kept = Path(arguments.work) / "result.json"
+    result: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    result |= {
         "images": count,
         "calibration_images": arguments.images,
         "full": {"accuracy": full, "standard_error": error, "macs": bench.macs},
     }
-    rows: dict[str, Any] = {}
     for width in WIDTHS:
         path = space.canonical(uniform(width))
-        row = rows[str(width)] = {}
+        row = result.setdefault("widths", {}).setdefault(str(width), {})
         if "widths" in arguments.steps:
             row["ours"] = bench.row(path)
         if "peers" in arguments.steps:
@@ -312,9 +313,10 @@ def main() -> None:
         if "time" in arguments.steps:
             row["time"] = timed(bench, path)
         print(width, json.dumps(row, indent=1), flush=True)
-    result["widths"] = rows
+        kept.write_text(json.dumps(result))
     if "search" in arguments.steps:
         result["search"] = searched(arguments, bench, full)
+        kept.write_text(json.dumps(result))
     save("repair_resnet", result)
 
 
