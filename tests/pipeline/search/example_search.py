@@ -12,7 +12,16 @@ import numpy as np
 
 from paretopath.evaluation.predictor import Predictions
 from paretopath.evaluation.sensitivity import Sensitivity
-from paretopath.front import Front, Point, Retrained, TrialRecord, select
+from paretopath.front import (
+    DynamicPoint,
+    Front,
+    Point,
+    Policy,
+    Retrained,
+    SplitResult,
+    TrialRecord,
+    select,
+)
 from paretopath.paths import Condition, Decision, ExecutionPath, SearchSpace
 from paretopath.search.single_changes import measure_sensitivity
 from paretopath.showing.report import ReportRun, UnitCost
@@ -135,3 +144,26 @@ def _retrain(front: Front) -> list[Point]:
             modes["separate"] = Retrained(better + 0.005, 0.01, better, 0.01)
         changed.append(replace(point, retrained=modes))
     return changed
+
+
+def with_policies(run: ReportRun) -> ReportRun:
+    """The run with two policies of its full path; nobody leaves by the dearer one."""
+    front = run.front
+    early = SplitResult(
+        0.95, 0.01, 0.004, 0.003, IMAGES, (0.7, 0.3, 0.0), (0.99, 0.9, None), 1.0, 0
+    )
+    whole = SplitResult(0.954, 0.01, 0.0, 0.003, IMAGES, (1.0,), (0.954,), 2.0, 0)
+    names = ("exits.1", "exits.2", "exits.4")
+    full = front.cost_of(front.full)
+
+    def point(policy: Policy, share: float, promised: float, came_to: SplitResult) -> DynamicPoint:
+        costs = {**front.full.costs, front.cost: share * full}
+        return DynamicPoint(
+            front.full.path, "searched", policy, costs, promised, came_to, replace(came_to)
+        )
+
+    policies = [
+        point(Policy("margin", names, (0.5, 0.4), (1.2, 0.9)), 0.4, 0.007, early),
+        point(Policy("maximum", names[-1:], (), ()), 1.0, 0.0, whole),
+    ]
+    return replace(run, front=front.with_policies(policies))

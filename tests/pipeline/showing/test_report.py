@@ -14,7 +14,7 @@ from paretopath.front import Front, Point, TrialRecord, hypervolume, select
 from paretopath.paths import ExecutionPath
 from paretopath.showing.report import ReportRun, UnitCost, render_report, write_report
 from paretopath.showing.report.content import MOST_TRIALS, report_content
-from tests.pipeline.search.example_search import example_run, example_space
+from tests.pipeline.search.example_search import example_run, example_space, with_policies
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,16 @@ def test_sensitivity_is_a_grid_of_parts_and_changes(
     assert {c["row"] for c in shown["cells"] if c["what"] == "exit"} == {"model"}
     without = report_content([replace(run, sensitivity=None)], "Digits")
     assert without["runs"][0]["sensitivity"] is None
+
+
+def test_policies_say_where_images_leave_on_each_split(run: ReportRun) -> None:
+    left = with_policies(run)
+    early, whole = report_content([left], "t")["runs"][0]["policies"]
+    assert early["exits"] == ["exits.1", "exits.2", "exits.4"] and whole["exits"] == ["exits.4"]
+    assert early["splits"]["test"]["shares"] == [0.7, 0.3, 0.0]
+    assert early["splits"]["validation"]["right"] == [0.99, 0.9, None]
+    assert early["costs"]["energy_mj"] == pytest.approx(0.4 * left.front.full.energy_mj)
+    assert report_content([run], "t")["runs"][0]["policies"] == []
 
 
 def test_refuses_what_cannot_be_shown_together(run: ReportRun) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from paretopath.front import Front, Point, select
 from paretopath.showing.report import ReportRun, write_report
-from tests.pipeline.search.example_search import example_run
+from tests.pipeline.search.example_search import example_run, with_policies
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(
@@ -367,3 +367,19 @@ def test_without_sensitivity_there_is_no_card_for_it(open_page: OpenPage, run: R
     page = open_page(replace(run, sensitivity=None))
     assert page.is_hidden("#sensitivity-card")
     page.close()
+
+
+def test_bars_show_where_images_leave(open_page: OpenPage, run: ReportRun) -> None:
+    page = open_page(with_policies(run))
+    rows = page.locator("#leaving tbody tr")
+    assert rows.count() == 2
+    assert "margin" in rows.nth(0).inner_text() and "none leaves early" in rows.nth(1).inner_text()
+    parts = rows.nth(0).locator(".leave span")
+    assert [parts.nth(i).inner_text() for i in range(3)] == ["1: 70 %", "2: 30 %", ""]
+    widths = [parts.nth(i).bounding_box()["width"] for i in range(2)]
+    assert widths[0] / widths[1] == pytest.approx(7 / 3, rel=0.05)
+    assert "leaving early" in (page.locator("#front-chart .legend").text_content() or "")
+
+
+def test_without_policies_there_is_no_card_for_them(page: Any) -> None:
+    assert page.locator("#leaving-card").is_hidden()
