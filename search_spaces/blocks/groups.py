@@ -14,8 +14,12 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch_pruning._helpers import _HybridIndex
 
 from search_spaces.blocks.layers import can_be_narrowed, inputs, outputs
+
+_MOST = 100_000
+"""Channels of a layer, flattened positions included, that are followed."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,20 @@ def find_groups(body: nn.Module, state: Any) -> Found:
 
 @dataclass(frozen=True)
 class _Member:
-    """A layer's side in one of torch-pruning's groups: these of its outputs, or of its inputs."""
+    """A layer's side in one of torch-pruning's groups.
+
+    Attributes:
+        layer: its name.
+        is_output: whether it is its outputs, or its inputs.
+        channels: those of it, rising.
+        roots: for each, the output of the group's first layer to which it belongs.
+        norm: see :class:`Span`.
+    """
 
     layer: str
     is_output: bool
     channels: tuple[int, ...]
+    roots: tuple[int, ...]
     norm: str | None
 
 
@@ -194,19 +207,55 @@ def _members(
     names: Mapping[nn.Module, str],
 ) -> _Members:
     """What torch-pruning would prune with some output channels of a layer."""
-    prune = graph.get_pruner_of_module(module).prune_out_channels
     layers, others, in_state = [], [], False
-    for dependency, found in graph.get_pruning_group(module, prune, channels):
-        target = dependency.target.module
+    for (node, prune), roots in _followed(graph, module, channels).items():
+        target = node.module
         if target in names:
-            is_output = graph.is_out_channel_pruning_fn(dependency.handler)
-            norm = _norm_after(graph.module2node[target], names)
-            layers.append(_Member(names[target], is_output, tuple(found), norm))
+            found = tuple(sorted(roots))
+            rising = tuple(roots[channel] for channel in found)
+            norm = _norm_after(node, names)
+            is_output = graph.is_out_channel_pruning_fn(prune)
+            layers.append(_Member(names[target], is_output, found, rising, norm))
         elif isinstance(target, nn.Parameter):
-            others.append(str(dependency.target.name).split(" ")[0])
+            others.append(str(node.name).split(" ")[0])
         in_state |= any(target is entry for entry in probe.entries.values())
-        in_state |= dependency.target.type == torch_pruning.ops.OPTYPE.OUTPUT
+        in_state |= node.type == torch_pruning.ops.OPTYPE.OUTPUT
     return _Members(tuple(layers), in_state, tuple(others))
+
+
+def _followed(
+    graph: Any, module: nn.Module, channels: list[int]
+) -> dict[tuple[Any, Any], dict[int, int]]:
+    """The nodes to which channels lead, and for each the channel of the root that leads there.
+
+    It is the graph's own ``get_pruning_group``, which takes hours where reshapes multiply channels,
+    with each channel of a node followed once.
+
+    Raises:
+        ValueError: channels are multiplied beyond :data:`_MOST`.
+    """
+    prune = graph.get_pruner_of_module(module).prune_out_channels
+    if isinstance(module, nn.Conv2d) and module.groups == module.out_channels > 1:
+        prune = torch_pruning.prune_depthwise_conv_out_channels
+    root = graph.module2node[module]
+    followed = {(root, prune): {channel: channel for channel in channels}}
+    pending = [(root, prune, [_HybridIndex(idx=i, root_idx=i) for i in channels])]
+    while pending:
+        node, prune, indices = pending.pop()
+        for dependency in node.dependencies:
+            if not dependency.is_triggered_by(prune):
+                continue
+            mapped = indices
+            for mapping in dependency.index_mapping:
+                mapped = mapped if mapping is None else mapping(mapped)
+            known = followed.setdefault((dependency.target, dependency.handler), {})
+            new = [index for index in mapped if index.idx not in known]
+            known.update((index.idx, index.root_idx) for index in new)
+            if len(known) > _MOST:
+                raise ValueError("its channels are reshaped into too many")
+            if new:
+                pending.append((dependency.target, dependency.handler, new))
+    return {where: roots for where, roots in followed.items() if roots}
 
 
 def _norm_after(node: Any, names: Mapping[nn.Module, str]) -> str | None:
@@ -247,7 +296,8 @@ def _refused(members: _Members, modules: Mapping[str, nn.Module]) -> str:
         if not can_be_narrowed(module):
             return f"its channels meet {member.layer}, a {type(module).__name__}"
         first, count = member.channels[0], len(member.channels)
-        if member.channels != tuple(range(first, first + count)):
+        is_straight = member.channels == tuple(range(first, first + count))
+        if not is_straight or member.roots != tuple(sorted(member.roots)):
             return f"its channels come to {member.layer} in another order"
         whole = outputs(module) if member.is_output else inputs(module)
         if count != whole and (member.is_output or not isinstance(module, nn.Conv2d)):
