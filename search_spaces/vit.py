@@ -31,11 +31,13 @@ from paretopath.elastic.options import (
     checked_arguments,
     tried,
 )
+from paretopath.elastic.proposal import Proposal
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, Decision
 from paretopath.weights.files import load_reference
 from paretopath.weights.new import COPIED_EXITS, mark_new
 from search_spaces.exit_heads import OWN_HEADS, HeadKind
+from search_spaces.published import of_timm
 from search_spaces.timm_alone import (
     Attention,
     Block,
@@ -133,6 +135,11 @@ class VitSpace(ElasticSpace):
         decisions.append(Decision(f"blocks.{i}.heads", self.heads, self.runs[i]))
         decisions.append(Decision(f"blocks.{i}.mlp_ratio", self.mlp_ratios, self.runs[i]))
         return decisions
+
+    @classmethod
+    def propose(cls, model: str, *, classes: int, size: int | None, pixels: int) -> Proposal:
+        """See :meth:`ElasticSpace.propose`."""
+        return of_timm(model, classes, size, pixels)
 
     def reference(self) -> VisionTransformer:
         """The original timm model with new random weights, in evaluation mode."""

@@ -21,6 +21,9 @@ class Original:
         name: of timm, of torchvision, or ``module:callable`` that gives a module.
         arguments: for its constructor.
 
+    Attributes:
+        make: that constructor.
+
     Raises:
         InvalidValueError: no such model, or arguments with which it can't be made.
     """
@@ -34,11 +37,11 @@ class Original:
                     f"arguments.{argument} is not for the space: weights come from the recipe's "
                     f"weights, and the model gives its output"
                 )
-        self._make = _maker(name)
+        self.make = _maker(name)
 
     def __call__(self) -> nn.Module:
         """The model with random weights (torch's global generator), in evaluation mode."""
-        model = tried(lambda given: self._make(**given), self.arguments, field="arguments")
+        model = tried(lambda given: self.make(**given), self.arguments, field="arguments")
         if not isinstance(model, nn.Module):
             raise InvalidValueError(
                 f"model must give a torch.nn.Module, but {self.name!r} gives a "
@@ -60,15 +63,25 @@ class Original:
 def _maker(name: str) -> Callable[..., Any]:
     if ":" in name:
         return _callable(name)
-    if timm.is_model(name):
+    if is_of_timm(name):
         return lambda **arguments: _of_timm(name, arguments)
-    if name in torchvision.models.list_models():
+    if is_of_torchvision(name):
         return lambda **arguments: torchvision.models.get_model(name, weights=None, **arguments)
     known = [*timm.list_models(), *torchvision.models.list_models()]
     raise InvalidValueError(
         f"model must be one of timm's or torchvision's, or module:callable, but got {name!r}; "
         f"{nearest(name, known)}"
     )
+
+
+def is_of_timm(name: str) -> bool:
+    """Whether timm has a model of this name, whatever the tag of its weights."""
+    return bool(timm.is_model(name))
+
+
+def is_of_torchvision(name: str) -> bool:
+    """Whether torchvision has a model of this name."""
+    return name in torchvision.models.list_models()
 
 
 def _callable(name: str) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from paretopath.elastic import ElasticModel, ElasticSpace, Unit
 from paretopath.elastic.options import Count, Listed, Names, Shares, checked
+from paretopath.elastic.proposal import Proposal
 from paretopath.errors import InvalidValueError
 from paretopath.paths import Condition, Decision, Value
 from paretopath.weights.files import load_reference
@@ -22,6 +23,7 @@ from search_spaces.blocks.groups import Group
 from search_spaces.blocks.models import Original
 from search_spaces.blocks.models import input_shape as shape_for
 from search_spaces.blocks.planning import UnitPlan, plan
+from search_spaces.blocks.proposing import proposal
 from search_spaces.blocks.unit import BlockUnit
 from search_spaces.widths import entries_kept, fractions, skippable_blocks
 
@@ -99,6 +101,11 @@ class BlocksSpace(ElasticSpace):
             ratios = tuple(self.kept[name])
             decisions.append(Decision(f"{name}.keep_ratio", ratios, self._runs(name)))
         return decisions
+
+    @classmethod
+    def propose(cls, model: str, *, classes: int, size: int | None, pixels: int) -> Proposal:
+        """See :meth:`ElasticSpace.propose`."""
+        return proposal(model, classes=classes, size=size, pixels=pixels)
 
     def reference(self) -> nn.Module:
         """The original model with new random weights, in evaluation mode."""

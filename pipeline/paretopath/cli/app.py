@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from paretopath.cli import faults
+from paretopath.cli.commands.beginning import init, recipes
 from paretopath.cli.commands.browsing import front, sensitivity
 from paretopath.cli.commands.leaving import exits
 from paretopath.cli.commands.measuring import measure, profile
@@ -17,6 +18,8 @@ from paretopath.cli.commands.searching import search, worker
 
 # in the order of --help, each with the arguments of its example
 COMMANDS: dict[Callable[..., None], str] = {
+    recipes: "digits_vit",
+    init: "--model resnet18 --data photos --weights resnet18.pth",
     profile: "recipes/digits_vit.yaml --path smallest",
     search: "recipes/digits_vit.yaml --energy-budget 60%",
     worker: "runs/digits_vit",

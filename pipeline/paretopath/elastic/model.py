@@ -22,6 +22,7 @@ from paretopath.elastic.layers import (
     fill,
 )
 from paretopath.elastic.own import PathTensors, own_by_unit
+from paretopath.elastic.proposal import Proposal
 from paretopath.elastic.repair import Repair
 from paretopath.elastic.units import Choice, State, Step, Unit
 from paretopath.errors import InvalidPathError, InvalidValueError
@@ -190,6 +191,21 @@ class ElasticSpace(SearchSpace, ABC):
     def __init__(self, decisions: Sequence[Decision], *, input_shape: tuple[int, int, int]) -> None:
         super().__init__(decisions)
         self.input_shape = input_shape
+
+    @classmethod
+    def propose(cls, model: str, *, classes: int, size: int | None, pixels: int) -> Proposal:
+        """What a recipe should say for a model by its name, in a family that knows names.
+
+        Args:
+            model: its name.
+            classes: that it shall tell apart.
+            size: side of the images that it shall get; what suits model and images if None.
+            pixels: the shorter side of the images that there are.
+
+        Raises:
+            InvalidValueError: no such model, or a family that knows no names.
+        """
+        raise InvalidValueError(f"{cls.__name__} makes no model of a name alone; got {model!r}")
 
     @abstractmethod
     def units(self, checkpoint: str | None = None) -> list[Unit]:

@@ -17,6 +17,18 @@ def space_names() -> list[str]:
     return plugins.names(GROUP)
 
 
+def space_class(name: str) -> type[ElasticSpace]:
+    """The class of a search space by its name; see :func:`create_space`.
+
+    Raises:
+        InvalidValueError: there is none.
+    """
+    found = plugins.find(GROUP, name, kind="search space")
+    if not (isinstance(found, type) and issubclass(found, ElasticSpace)):
+        raise InvalidValueError(f"{name} is not an ElasticSpace")
+    return found
+
+
 def create_space(name: str, **options: Any) -> ElasticSpace:
     """Makes a search space.
 
@@ -28,17 +40,15 @@ def create_space(name: str, **options: Any) -> ElasticSpace:
     Raises:
         InvalidValueError: no such family, or the class does not take these options.
     """
-    space_class = plugins.find(GROUP, name, kind="search space")
-    if not (isinstance(space_class, type) and issubclass(space_class, ElasticSpace)):
-        raise InvalidValueError(f"{name} is not an ElasticSpace")
+    family = space_class(name)
     for option in options:
-        legal = options_of(space_class)
+        legal = options_of(family)
         if option not in legal:
             raise InvalidValueError(
                 f"search space {name!r} has no option {option!r}; {nearest(option, legal)}"
             )
     try:
-        return space_class(**options)
+        return family(**options)
     except ParetopathError as error:
         raise InvalidValueError(f"search space {name!r}: {error}") from error
     except Exception as error:  # of someone else's family, or of the library whose model it is

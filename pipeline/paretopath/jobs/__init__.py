@@ -5,6 +5,7 @@ Lightning is imported by the functions that need it: it takes seconds, and most 
 """
 
 from paretopath.jobs.browsing import track_outcome, track_sensitivity
+from paretopath.jobs.drafting import Draft, draft, write_recipe
 from paretopath.jobs.evaluation import Rescored, evaluate_run, load_separate, measure_run, rescore
 from paretopath.jobs.exits import exits_run
 from paretopath.jobs.first_paths import sensitivity_run
@@ -19,6 +20,7 @@ from paretopath.jobs.weights import prepare_weights
 from paretopath.jobs.worker import work_on
 
 __all__ = [
+    "Draft",
     "PathResult",
     "Rescored",
     "RetrainJob",
@@ -27,6 +29,7 @@ __all__ = [
     "WeightsPlan",
     "collect",
     "collect_finished",
+    "draft",
     "evaluate_run",
     "exits_run",
     "launch_retraining",
@@ -47,4 +50,5 @@ __all__ = [
     "track_outcome",
     "track_sensitivity",
     "work_on",
+    "write_recipe",
 ]

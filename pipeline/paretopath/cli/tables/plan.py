@@ -44,20 +44,17 @@ def _lines(plan: SearchPlan) -> list[tuple[str, str]]:
         racing = f"after {shares} % of the images, {percent(search.racing.confidence)} sure"
     if plan.weights.how == "none":
         racing = "none: accuracies are predicted"
-    size = f"{plan.size:,}"
-    if plan.size >= 10**9:
-        size = f"{Decimal(plan.size):.1e}".replace("e+", "·10^")
     limits = search.limits.items()
     budgets = ", ".join(f"{cost_named(name).title} {text}" for name, text in limits)
     settled = f" open, {plan.settled} settled" if plan.settled else ""
     return [
         ("run", f"{plan.run} ({_found(plan)})"),
-        ("space", f"{plan.space}: {size} path{'' if plan.size == 1 else 's'}"),
+        ("space", f"{plan.space}: {size_line(plan)}"),
         ("decisions", f"{len(plan.decisions)}{settled}"),
         *(("", line) for line in _decisions(plan.decisions)),
-        ("images", _images(plan)),
+        ("images", images_line(plan)),
         ("accuracy", f"{plan.metric}, {plan.accuracy}"),
-        ("weights", _weights(plan.weights, plan.images.get("train", 0))),
+        ("weights", weights_line(plan)),
         ("hardware", plan.hardware),
         ("budgets", budgets or "none"),
         ("trials", f"{counted(min(search.trials, plan.size), 'path')} by {search.sampler}"),
@@ -90,14 +87,25 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:_NAMED])} … {names[-1]} ({len(names)})"
 
 
-def _images(plan: SearchPlan) -> str:
+def size_line(plan: SearchPlan) -> str:
+    """How many paths the space has."""
+    size = f"{plan.size:,}"
+    if plan.size >= 10**9:
+        size = f"{Decimal(plan.size):.1e}".replace("e+", "·10^")
+    return f"{size} path{'' if plan.size == 1 else 's'}"
+
+
+def images_line(plan: SearchPlan) -> str:
+    """How many images each part has."""
     if plan.source is None:
         return "none"
     parts = ", ".join(f"{number:,} {name}" for name, number in plan.images.items())
     return f"{plan.source}: {parts}; {plan.classes} classes"
 
 
-def _weights(weights: WeightsPlan, images: int) -> str:
+def weights_line(plan: SearchPlan) -> str:
+    """How base weights will come."""
+    weights, images = plan.weights, plan.images.get("train", 0)
     looked_at = min(weights.calibration_images or 0, images)
     calibrated = f", calibrated on {looked_at:,} of them" if looked_at else ""
     trained = f"trained {counted(weights.epochs or 0, 'epoch')} on {images:,} images"
