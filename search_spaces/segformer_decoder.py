@@ -27,16 +27,45 @@ from paretopath.elastic import (
     ElasticBatchNorm2d,
     ElasticConv2d,
     ElasticLinear,
+    Onto,
     Reader,
     State,
     Unit,
     fill,
 )
-from paretopath.elastic.compensation import Derived
+from paretopath.elastic.compensation import Derived, Operands
 from paretopath.elastic.layers import absorb_bias
+from paretopath.elastic.own import own_of
+from paretopath.elastic.stream import is_solving
 from search_spaces.widths import channels
 
 MERGED, GATHERED, AS_PUBLISHED = FORMS = ("merged", "gathered", "as_published")
+
+
+class Product(ElasticConv2d):
+    """The linear maps of a decoder, multiplied out, as one 1x1 convolution of all its features.
+
+    It has no parameters, but a path may have a weight and a bias of its own for it.
+
+    Args:
+        decoder: whose maps.
+        features: channels of all features together.
+        width: of the fuse convolution.
+    """
+
+    def __init__(self, decoder: "Decoder", features: int, width: int) -> None:
+        super().__init__(features, width, (1, 1), bias=False, device="meta")
+        self.register_parameter("weight", None)
+        self._decoder = (decoder,)  # not a part of this one
+
+    def operands(self, inputs: int | Sequence[int], outputs: int) -> Operands:
+        """Weight (outputs, inputs, 1, 1) and bias (outputs,)."""
+        own = own_of(self)
+        weight = own.get("weight")
+        if weight is not None:
+            return weight, own.get("bias")
+        *weights, bias = self._decoder[0].multiplied(outputs)
+        return torch.cat(weights, dim=1)[..., None, None], bias
 
 
 class Decoder(Unit):
@@ -55,6 +84,8 @@ class Decoder(Unit):
         self.branches = len(head.linear_projections)
         self.branch_width = int(head.linear_projections[0].proj.out_features)
         head.linear_fuse.segments = (self.branch_width,) * self.branches
+        self.features = [branch.proj.in_features for branch in head.linear_projections]
+        self.product = Product(self, sum(self.features), head.linear_fuse.out_channels)
         self._derived = Derived(capacity=8)
 
     def _width(self, choice: Choice) -> int:
@@ -70,7 +101,10 @@ class Decoder(Unit):
 
     def forward(self, state: State, choice: Choice) -> State:
         width, head, form = self._width(choice), self.head, self._form(choice)
-        if form == MERGED:
+        if form != AS_PUBLISHED and is_solving():
+            onto = Onto(through=head.batch_norm, like=head.linear_fuse)
+            fused = head.batch_norm(self.product(_gather(state), width, onto=onto))
+        elif form == MERGED:
             fused = self._merged(state, width)
         elif form == GATHERED:
             fused = self._gathered(state, width)
@@ -85,7 +119,8 @@ class Decoder(Unit):
         for x, branch, k in zip(features, self.head.linear_projections, kept[::-1], strict=True):
             tokens = branch.proj(x.flatten(2).transpose(1, 2), k)
             parts.append(_upsampled(tokens.transpose(1, 2).unflatten(2, x.shape[2:]), size))
-        fused: Tensor = self.head.linear_fuse(torch.cat(parts[::-1], dim=1), width, kept)
+        onto = Onto(through=self.head.batch_norm)
+        fused: Tensor = self.head.linear_fuse(torch.cat(parts[::-1], 1), width, kept, onto=onto)
         return fused
 
     def _merged(self, features: tuple[Tensor, ...], width: int) -> Tensor:
@@ -126,24 +161,32 @@ class Decoder(Unit):
         sources = [head.linear_fuse.weight, norm.weight, norm.bias, *statistics]
         for branch in head.linear_projections:
             sources += [branch.proj.weight, branch.proj.bias]
-        key = (width, *map(id, statistics))  # paths with statistics of their own take turns
+        own = [t for t in own_of(self.product).values() if t is not None]
+        sources += own
+        key = (width, *map(id, [*statistics, *own]))  # paths with something of their own take turns
         return self._derived.get(key, sources, lambda: self._multiply(width, statistics))
 
     def _multiply(self, width: int, folded: tuple[Tensor, Tensor] | None) -> tuple[Tensor, ...]:
         """The same, with a batch norm of these statistics multiplied in, or without it."""
-        head, norm = self.head, self.head.batch_norm
-        columns = head.linear_fuse.weight[:width, :, 0, 0].split(self.branch_width, dim=1)[::-1]
-        scale = torch.ones(width, device=columns[0].device)
-        bias = torch.zeros(width, device=columns[0].device)
-        if folded is not None:
-            mean, variance = folded
-            scale = norm.weight[:width] / torch.sqrt(variance[:width] + norm.eps)
-            bias = norm.bias[:width] - scale * mean[:width]
-        weights = []
-        for fuse, branch in zip(columns, head.linear_projections, strict=True):
-            weights.append(scale[:, None] * (fuse @ branch.proj.weight))
-            bias = bias + scale * (fuse @ branch.proj.bias)
-        return (*weights, bias)
+        weight, bias = self.product.operands(self.product.in_channels, width)
+        assert bias is not None
+        weights = weight[:, :, 0, 0].split(self.features, dim=1)
+        if folded is None:
+            return (*weights, bias)
+        (mean, variance), norm = folded, self.head.batch_norm
+        scale = norm.weight[:width] / torch.sqrt(variance[:width] + norm.eps)
+        shifted = norm.bias[:width] + scale * (bias - mean[:width])
+        return (*(scale[:, None] * part for part in weights), shifted)
+
+    def multiplied(self, width: int) -> tuple[Tensor, ...]:
+        """A weight (width, C_i) a branch and a bias (width,): the branches' linear maps times the
+        fuse convolution.
+        """
+        fuse, branches = self.head.linear_fuse.weight, self.head.linear_projections
+        columns = fuse[:width, :, 0, 0].split(self.branch_width, dim=1)[::-1]
+        pairs = list(zip(columns, branches, strict=True))
+        biases = torch.stack([column @ branch.proj.bias for column, branch in pairs])
+        return (*(column @ branch.proj.weight for column, branch in pairs), biases.sum(0))
 
     def extract(self, choice: Choice) -> nn.Module:
         width, own = self._width(choice), self.head

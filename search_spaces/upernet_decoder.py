@@ -24,6 +24,7 @@ from paretopath.elastic import (
     Choice,
     ElasticBatchNorm2d,
     ElasticConv2d,
+    Onto,
     Reader,
     State,
     Unit,
@@ -258,7 +259,9 @@ def _conv(
     module: UperNetConvModule, x: Tensor, outputs: int, kept: Sequence[int] | None = None
 ) -> Tensor:
     """Convolution, norm and activation, with the first channels alone."""
-    y: Tensor = module.activation(module.batch_norm(module.conv(x, outputs, kept)))
+    y: Tensor = module.activation(
+        module.batch_norm(module.conv(x, outputs, kept, onto=Onto(through=module.batch_norm)))
+    )
     return y
 
 

@@ -21,6 +21,7 @@ from paretopath.elastic.batch_norm import batch_norms
 from paretopath.elastic.channels import permute
 from paretopath.elastic.exits import exit_paths, exits_on_the_way
 from paretopath.elastic.own import PathTensors
+from paretopath.elastic.repair import Repair, repairable
 from paretopath.evaluation.batch_norm import recalibrate
 from paretopath.evaluation.evaluator import Evaluator
 from paretopath.paths import ExecutionPath
@@ -235,6 +236,21 @@ class SpaceContract:
             assert bool(its_own.tensors) == bool(batch_norms(model))
 
     @torch.inference_mode()
+    def test_a_repaired_path_extracts_to_what_runs(
+        self, space: ElasticSpace, model: ElasticModel, images: torch.Tensor
+    ) -> None:
+        if not repairable(model):
+            pytest.skip("the family names no layer that reads narrowed channels")
+        paths = [space.smallest, *self.few(space)[2:]]
+        repaired = Repair(model, torch.cat([images, images.flip(-1)]))(paths)
+        assert repaired
+        for path, own in repaired.items():
+            plain, static = model.extract(path), model.extract(path, own)
+            with model.active(path, own), torch.inference_mode():
+                expected = model(images)
+                torch.testing.assert_close(static(images), expected, rtol=1e-3, atol=1e-3)
+            assert [p.shape for p in static.parameters()] == [p.shape for p in plain.parameters()]
+
     def test_paths_that_a_model_knows_something_of_run_with_it(
         self, model: ElasticModel, own: dict[ExecutionPath, PathTensors], images: torch.Tensor
     ) -> None:

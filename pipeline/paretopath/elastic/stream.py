@@ -5,10 +5,12 @@ runs a unit sees tensors come and go, not what is added to what; so the unit say
 ``layer(h, onto=Onto(skip, through))``. The layer itself makes nothing of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -18,16 +20,20 @@ class Onto:
     Attributes:
         skip: what the layer's result is added to, of its shape; or what gives it, where bringing it
             into that shape takes work that a forward pass can do without.
+            Nothing if None: the result itself shall be the full model's.
         through: what the result passes before it is added: a module that scales and shifts each
             channel, such as a layer scale or a batch normalisation. Nothing if None.
+        like: the layer that gives this result on the full path, where it is another one: a unit
+            that runs in another form.
     """
 
-    skip: Tensor | Callable[[], Tensor]
+    skip: Tensor | Callable[[], Tensor] | None = None
     through: Callable[[Tensor], Tensor] | None = None
+    like: nn.Module | None = None
 
-    def stream(self) -> Tensor:
+    def stream(self) -> Tensor | None:
         """What the layer's result is added to."""
-        return self.skip if isinstance(self.skip, Tensor) else self.skip()
+        return self.skip() if callable(self.skip) else self.skip
 
     def scale(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """By how much the stream moves with each channel of the result.
@@ -39,3 +45,23 @@ class Onto:
         ones = like.new_ones(shape)
         moved = ones if self.through is None else self.through(ones) - self.through(0 * ones)
         return moved.flatten()
+
+
+_solving: ContextVar[bool] = ContextVar("whether the layers of the step that runs are solved")
+
+
+def is_solving() -> bool:
+    """Whether a path is being re-solved: a unit whose form multiplies layers out runs them as one
+    elastic layer then, so that it can be.
+    """
+    return _solving.get(False)
+
+
+@contextmanager
+def solving() -> Iterator[None]:
+    """What runs inside the block, in this thread, is being re-solved."""
+    token = _solving.set(True)
+    try:
+        yield
+    finally:
+        _solving.reset(token)

@@ -81,7 +81,7 @@ class Call:
             return torch.ones(self.outputs, device=self.x.device)
         convolves = isinstance(self.layer, ElasticConv2d)
         shape = (1, self.outputs, 1, 1) if convolves else (1, self.outputs)
-        return self.onto.scale(shape, self.layer.weight).float()
+        return self.onto.scale(shape, self.x).float()
 
     def _size(self) -> tuple[int, int]:
         """Height and width of a convolution's result."""

@@ -59,7 +59,8 @@ class Targets:
 
     def of(self, call: Call) -> Target | None:
         """Where a call's result shall land; None if that is unknown, or of another size."""
-        found = self._targets.get(call.layer)
+        like = call.onto.like if call.onto is not None else None
+        found = self._targets.get(like or call.layer)
         return found if found is not None and found.positions == call.positions else None
 
     def note(self, call: Call, result: Tensor, scale: Tensor) -> None:
@@ -74,8 +75,9 @@ class Targets:
             return
         rows = self._sample(call)
         stream = call.at(result, rows) * scale
-        if call.onto is not None:
-            stream += call.at(call.onto.stream(), rows)
+        skip = call.onto.stream() if call.onto is not None else None
+        if skip is not None:
+            stream += call.at(skip, rows)
         self._targets[call.layer] = Target(call.positions, rows, stream)
 
     def _sample(self, call: Call) -> Tensor:

@@ -11,6 +11,7 @@ from paretopath.elastic.own import Own, using
 from paretopath.elastic.repair.regression import regress
 from paretopath.elastic.repair.rows import Call
 from paretopath.elastic.repair.targets import Targets
+from paretopath.elastic.stream import solving
 from paretopath.elastic.units import State, Step
 
 TINY = 1e-6
@@ -76,7 +77,7 @@ class Watched:
             if layer in self.fitted:
                 self._landed = result
 
-        with using(Own(self.fitted)), ExitStack() as stack:
+        with using(Own(self.fitted)), solving(), ExitStack() as stack:
             for layer in _elastic(step):
                 stack.callback(layer.register_forward_pre_hook(before, with_kwargs=True).remove)
                 stack.callback(layer.register_forward_hook(after, with_kwargs=True).remove)
@@ -117,15 +118,19 @@ class Watched:
         if bias is not None:
             lands = lands + bias
         gap = target.stream[:, : call.outputs] - lands * scale
-        if call.onto is not None:
-            gap -= call.at(call.onto.stream(), rows)
+        skip = call.onto.stream() if call.onto is not None else None
+        if skip is not None:
+            gap -= call.at(skip, rows)
         delta, shift = regress(inputs, gap, target.held)
         inverse = torch.where(scale.abs() > TINY * scale.abs().max(), 1 / scale, 0)
         solved = weight + (delta * inverse[:, None]).view_as(weight).to(weight)
         moved = shift * inverse
+        if bias is not None:
+            moved = bias + moved
+        gains = bias is None and not (call.onto and isinstance(call.onto.through, nn.BatchNorm2d))
         self.fitted[call.layer] = {
             "weight": solved,
-            "bias": (moved if bias is None else bias + moved).to(weight),
+            "bias": None if gains else moved.to(weight),  # a batch norm behind takes a new one in
         }
 
     def _scale(self, call: Call) -> Tensor:
