@@ -127,10 +127,12 @@ class Watched:
         moved = shift * inverse
         if bias is not None:
             moved = bias + moved
-        gains = bias is None and not (call.onto and isinstance(call.onto.through, nn.BatchNorm2d))
+        takes_none = bias is None and not (  # a batch norm behind takes a new one in
+            call.onto and isinstance(call.onto.through, nn.BatchNorm2d)
+        )
         self.fitted[call.layer] = {
             "weight": solved,
-            "bias": None if gains else moved.to(weight),  # a batch norm behind takes a new one in
+            "bias": None if takes_none else moved.to(weight),
         }
 
     def _scale(self, call: Call) -> Tensor:
