@@ -1,5 +1,6 @@
 """One set of weights that runs any path: layers, units, the chain of them, families by name."""
 
+from paretopath.elastic.batched import Batched
 from paretopath.elastic.layers import (
     ElasticBatchNorm2d,
     ElasticConv2d,
@@ -20,6 +21,7 @@ from paretopath.elastic.model import (
 from paretopath.elastic.stream import Onto
 
 __all__ = [
+    "Batched",
     "ChannelGroup",
     "Choice",
     "ElasticBatchNorm2d",

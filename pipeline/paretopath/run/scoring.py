@@ -11,6 +11,7 @@ from torch import nn
 from paretopath.calibration.moments import draw
 from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.batch_norm import batch_norms
+from paretopath.elastic.batched import concatenated
 from paretopath.elastic.own import OwnFolder
 from paretopath.elastic.prefixes import settled_steps
 from paretopath.elastic.repair import Repair, repairable
@@ -121,7 +122,8 @@ class Scoring:
 
             @cache
             def repair() -> Repair:  # where everything is kept, no image is needed
-                images = torch.cat([x for x, _ in self._calibration_batches(self.repair_images)])
+                batches = self._calibration_batches(self.repair_images)
+                images = concatenated([x for x, _ in batches])
                 return Repair(
                     model,
                     images.to(self.device),

@@ -1,0 +1,1 @@
+"""Boxes with a class: images of several sizes, mAP."""
