@@ -1,0 +1,1 @@
+"""DETR, its relatives and two-stage detectors of mmdet as search spaces."""
