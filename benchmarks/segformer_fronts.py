@@ -2,6 +2,7 @@
 
     python benchmarks/segformer_fronts.py --weights FOLDER --data FOLDER --work DIR
         [--trials 300] [--epochs 30] [--scratch-epochs 80] [--steps search retrain scratch measure]
+        [--ways prune compensate rewrite repair] [--result segformer_fronts]
 
 Six ways from one trained model, and one without it, each against the full path as published:
 
@@ -242,8 +243,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="of measuring latency")
     steps = ("search", "retrain", "scratch", "measure")
     parser.add_argument("--steps", nargs="+", choices=steps, default=steps)
+    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
+    parser.add_argument("--result", default="segformer_fronts", help="the result file's name")
     arguments = parser.parse_args()
-    runs = {way: searched(arguments, way) for way in WAYS}
+    if "rewrite" not in arguments.ways:
+        parser.error("--ways: the full path's figures are those of the way rewrite; name it too")
+    runs = {way: searched(arguments, way) for way in arguments.ways}
     if "retrain" in arguments.steps:
         retrained(runs["rewrite"], arguments)
     result = gather(arguments, runs)
@@ -257,8 +262,9 @@ def main() -> None:
     result["split"] = (
         "validation (chosen and reported on it: CamVid's published split has no other)"
     )
-    draw(result)
-    save("segformer_fronts", result)
+    if arguments.result == "segformer_fronts":
+        draw(result)
+    save(arguments.result, result)
     print(json.dumps({name: result[name] for name in ("full", "most_saved")}, indent=1))
 
 

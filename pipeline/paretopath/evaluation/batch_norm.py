@@ -62,6 +62,26 @@ def recalibrate(
     return PathTensors(canonical, tensors)
 
 
+@torch.no_grad()
+def settle_statistics(
+    model: ElasticModel, paths: Sequence[Mapping[str, Value]], batches: Iterable[Batch]
+) -> None:
+    """Puts measured statistics in place of the running averages that training left, which lag
+    behind its last steps (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", arXiv 2105.07576,
+    section 3).
+
+    Args:
+        model: changed in place.
+        paths: whose statistics the model's own shall be; where two run the same normalisation, the
+            last one's.
+        batches: training images as they are evaluated, iterated once for each path; on any device.
+    """
+    for own in Recalibration(model, batches)(paths).values():
+        for name, tensor in own.tensors.items():
+            if tensor is not None:
+                model.get_buffer(name).copy_(tensor)
+
+
 class Recalibration:
     """Gives paths batch-normalisation statistics of their own: a
     :class:`~paretopath.evaluation.fitted.Fit`.

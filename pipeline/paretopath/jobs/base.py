@@ -195,3 +195,5 @@ def train_base(
         report=report_epochs(scoring, model, shown, on_epoch),
     )
     model.requires_grad_(True)
+    if learning.is_whole:
+        scoring.settle(model.to(run.device), paths)

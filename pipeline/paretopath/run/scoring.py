@@ -15,9 +15,10 @@ from paretopath.elastic.batched import concatenated
 from paretopath.elastic.own import OwnFolder
 from paretopath.elastic.prefixes import settled_steps
 from paretopath.elastic.repair import Repair, repairable
-from paretopath.evaluation.batch_norm import Recalibration
+from paretopath.evaluation.batch_norm import Recalibration, settle_statistics
 from paretopath.evaluation.evaluator import Batch, Evaluator, score_model
 from paretopath.evaluation.fitted import Fit, FittedEvaluator
+from paretopath.paths import ExecutionPath
 from paretopath.recipe import Recipe
 from paretopath.tasks.task import Score, Task
 
@@ -149,6 +150,12 @@ class Scoring:
         if images is None:
             images = BATCH_NORM_IMAGES if shared or self.space.batch_norm_per_path else 0
         return images if batch_norms(model) else 0
+
+    def settle(self, model: ElasticModel, paths: Sequence[ExecutionPath]) -> None:
+        """Measures the model's own batch-norm statistics on the fullest paths, once trained."""
+        if batch_norms(model):
+            images = self.batch_norm_images or BATCH_NORM_IMAGES
+            settle_statistics(model, paths, self._calibration_batches(images))
 
     def score(self, module: nn.Module, split: "SplitName") -> Score:
         """The score of a plain model on one split."""

@@ -292,13 +292,9 @@ def test_a_model_whose_units_read_no_narrowed_channels_is_not_repairable() -> No
     assert repairable(ResidualSpace().build())
 
 
-def test_statistics_of_normalisations_are_measured_where_no_solved_layer_feeds_them() -> None:
+def test_normalisations_that_a_solved_layer_feeds_keep_the_full_models_statistics() -> None:
     torch.manual_seed(0)
     model = ResidualSpace().build()
     path = model.space.canonical(NARROW)
     tensors = Repair(model, images(40, 0), measure=True)([path])[path].tensors
-    assert not any("norm" in name for name in tensors)  # each is fed by a solved layer
-    mixed = Repair(model, images(40, 0), measure=True, trained_on_full=False)
-    names = {name for name in mixed([path])[path].tensors if "norm" in name}
-    assert {name.split(".")[1] for name in names} == {f"blocks_{i}" for i in range(BLOCKS)}
-    assert mixed([model.space.full])  # the full path has its own too
+    assert tensors and not any("norm" in name for name in tensors)

@@ -19,7 +19,7 @@ from paretopath.elastic import (
 )
 from paretopath.elastic.own import OwnFolder, PathTensors
 from paretopath.errors import CheckpointError, InvalidValueError
-from paretopath.evaluation.batch_norm import Recalibration, recalibrate
+from paretopath.evaluation.batch_norm import Recalibration, recalibrate, settle_statistics
 from paretopath.evaluation.evaluator import Evaluator
 from paretopath.evaluation.fitted import FittedEvaluator
 from paretopath.paths import Decision, ExecutionPath
@@ -81,6 +81,15 @@ def test_batches_weigh_as_many_images_as_they_have(model: ElasticModel) -> None:
     alone = [recalibrate(model, {}, [b]).tensors for b in (first, second)]
     for which in ("units.block.norm.running_mean", "units.block.norm.running_var"):
         torch.testing.assert_close(mixed[which], 0.25 * alone[0][which] + 0.75 * alone[1][which])
+
+
+def test_settled_statistics_are_the_models_own(model: ElasticModel) -> None:
+    images = batches(4, 12)
+    settle_statistics(model, [model.space.full], images)
+    with torch.no_grad():
+        out = model.eval()(torch.cat([x for x, _ in images]))
+    torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(8), atol=1e-2, rtol=0)
+    assert model.chain[0].norm.running_mean.abs().max() > 0.1
 
 
 def test_the_models_own_statistics_and_path_stay(model: ElasticModel) -> None:
@@ -231,6 +240,15 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Run:
     jobs.prepare_weights(run)
     jobs.search_run(run)
     return run
+
+
+def test_after_base_training_the_full_path_has_measured_statistics(searched: Run) -> None:
+    parts = assemble(searched)
+    model = load_model(parts.space, searched.weights_file, searched)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    parts.images.settle(model, [parts.space.full])
+    for name, buffer in model.named_buffers():  # measured anew, nothing moves
+        torch.testing.assert_close(buffer, before[name], rtol=1e-3, atol=1e-4)
 
 
 def test_a_search_scores_paths_with_their_own_statistics(searched: Run) -> None:

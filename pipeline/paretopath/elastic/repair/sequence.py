@@ -12,7 +12,7 @@ from paretopath.elastic.layers import ElasticConv2d, ElasticLinear
 from paretopath.elastic.own import PathTensors, named
 from paretopath.elastic.prefixes import Node, PrefixTree
 from paretopath.elastic.repair.targets import Targets
-from paretopath.elastic.repair.watched import Fitted, Watched
+from paretopath.elastic.repair.watched import Fitted, Watched, look
 from paretopath.elastic.units import Chain, State
 from paretopath.errors import InvalidValueError
 from paretopath.paths import ExecutionPath, Value
@@ -44,9 +44,7 @@ class Repair:
         model: on the device of its images; its weights must not change while this is in use.
         images: (N, C, Y, X), at least two.
         measure: whether batch normalisations that no re-solved layer feeds are given the path's own
-            statistics.
-        trained_on_full: whether the model's own statistics are those of its full paths; if not, as
-            after training of several paths, they are measured for the full paths too.
+            statistics; the model's own must be those of its full paths.
         settled: so many first steps are the same on all paths that come
             (:func:`~paretopath.elastic.prefixes.settled_steps`): they run once.
         seed: of the positions that are looked at.
@@ -61,7 +59,6 @@ class Repair:
         images: Tensor,
         *,
         measure: bool = False,
-        trained_on_full: bool = True,
         settled: int = 0,
         seed: int = 0,
     ) -> None:
@@ -70,12 +67,9 @@ class Repair:
         self.model = model
         self.images = images
         self.measure = measure
-        self.trained_on_full = trained_on_full
         self.settled = settled
         self._targets = Targets(_readers(model) | _last(model), seed=seed)
         self._start: _Walk | None = None
-        self._full: dict[int, Fitted] = {}  # of the full model, by node
-        self._norms: Fitted = {}
 
     @torch.no_grad()
     def __call__(self, paths: Sequence[Mapping[str, Value]]) -> dict[ExecutionPath, PathTensors]:
@@ -107,11 +101,7 @@ class Repair:
         tree = _tree(self.model, exit_paths(self.model))
 
         def run(node: Node, state: State) -> State:
-            watched = Watched(self._targets, {}, norms=self.measure and not self.trained_on_full)
-            state = watched.note(node.step, state)
-            self._full[id(node)] = watched.fitted
-            self._norms |= watched.fitted
-            return state
+            return look(node.step, state, self._targets)
 
         for _ in tree.run(self.images, run):
             pass
@@ -129,10 +119,8 @@ class Repair:
         """Runs a step on the calibration images and solves its layers on the way."""
         for full in walk.full:
             if full.step == node.step:  # the full model so far: nothing to be made up for
-                fitted = self._full[id(full)]
-                state = Watched(self._targets, fitted).run(node.step, walk.state)
-                return _Walk(state, full.children, walk.fitted | fitted)
-        watched = Watched(self._targets, {}, norms=self.measure, full=self._norms)
+                return _Walk(node.step(walk.state), full.children, walk.fitted)
+        watched = Watched(self._targets, {}, norms=self.measure)
         state = watched.solve(node.step, walk.state)
         return _Walk(state, (), walk.fitted | watched.fitted)
 

@@ -1,4 +1,6 @@
-"""One run of a step under watch: what its layers have for themselves is found as they run."""
+"""One run of a step under watch: on the full model, where its layers' results land; on a path, what
+its layers have for themselves, found as they run.
+"""
 
 from contextlib import ExitStack
 from typing import Any
@@ -21,49 +23,42 @@ Fitted = dict[nn.Module, dict[str, Tensor | None]]
 """What layers have for themselves."""
 
 
+def look(step: Step, state: State, targets: Targets) -> State:
+    """The full model's next state; notes where the results of the step's layers land, those that
+    have no target yet.
+    """
+    seen: list[tuple[Call, Tensor]] = []
+
+    def after(layer: Any, args: Any, kwargs: Any, result: Tensor) -> None:
+        call = Call.of(layer, args, kwargs)
+        if targets.wants(call):
+            seen.append((call, result))
+
+    with ExitStack() as stack:
+        for layer in _elastic(step):
+            hook = layer.register_forward_hook(after, with_kwargs=True)
+            stack.callback(hook.remove)
+        state = step(state)
+        for call, result in seen:
+            targets.note(call, result, call.scale())
+    return state
+
+
 class Watched:
     """One run of one step, whose layers' own tensors are found as they are called.
 
     Args:
         targets: where results shall land.
         fitted: what its layers have for themselves; added to.
-        norms: whether batch normalisations are measured.
-        full: the full model's statistics, where they are not the model's own.
+        norms: whether batch normalisations are measured that no re-solved layer feeds.
     """
 
-    def __init__(
-        self, targets: Targets, fitted: Fitted, *, norms: bool = False, full: Fitted | None = None
-    ) -> None:
+    def __init__(self, targets: Targets, fitted: Fitted, *, norms: bool = False) -> None:
         self.targets = targets
         self.fitted = fitted
-        self.full = full or {}
         self.norms = norms
         self._landed: Tensor | None = None  # the last result of a solved layer
         self._is_probing = False
-
-    def run(self, step: Step, state: State) -> State:
-        """The next state."""
-        with using(Own(self.fitted)):
-            return step.unit(state, dict(step.choice))
-
-    def note(self, step: Step, state: State) -> State:
-        """The next state; the targets of the step's layers are noted that have none yet."""
-        seen: list[tuple[Call, Tensor]] = []
-
-        def after(layer: Any, args: Any, kwargs: Any, result: Tensor) -> None:
-            call = Call.of(layer, args, kwargs)
-            if self.targets.wants(call):
-                seen.append((call, result))
-
-        with using(Own(self.fitted)), ExitStack() as stack:
-            for layer in _elastic(step):
-                hook = layer.register_forward_hook(after, with_kwargs=True)
-                stack.callback(hook.remove)
-            self._watch_norms(step, stack)
-            state = step.unit(state, dict(step.choice))
-            for call, result in seen:  # now that normalisations behind them are measured
-                self.targets.note(call, result, self._scale(call))
-        return state
 
     def solve(self, step: Step, state: State) -> State:
         """The next state, the step's layers solved one after the other."""
@@ -81,36 +76,26 @@ class Watched:
             for layer in _elastic(step):
                 stack.callback(layer.register_forward_pre_hook(before, with_kwargs=True).remove)
                 stack.callback(layer.register_forward_hook(after, with_kwargs=True).remove)
-            self._watch_norms(step, stack)
+            for norm in step.unit.modules() if self.norms else ():
+                if isinstance(norm, ElasticBatchNorm2d):
+                    stack.callback(norm.register_forward_pre_hook(self._measure).remove)
             return step.unit(state, dict(step.choice))
 
-    def _watch_norms(self, step: Step, stack: ExitStack) -> None:
-        for norm in step.unit.modules() if self.norms else ():
-            if isinstance(norm, ElasticBatchNorm2d):
-                stack.callback(norm.register_forward_pre_hook(self._measure).remove)
-
     def _measure(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """Gives a normalisation its input's statistics; the full model's behind a solved layer."""
+        """Gives a normalisation its input's statistics, unless that landed where the full model's
+        does.
+        """
         x = inputs[0]
-        if self._is_probing:
-            return
-        if x is self._landed:
-            self._as_full(norm)
+        if self._is_probing or x is self._landed:
             return
         variance, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
         self.fitted[norm] = {"running_mean": mean, "running_var": variance}
-
-    def _as_full(self, norm: Any) -> None:
-        if norm in self.full:
-            self.fitted[norm] = self.full[norm]
 
     def _solve(self, call: Call) -> None:
         """Gives a layer the weights with which its result lands nearest to the full model's."""
         target = self.targets.of(call)
         if target is None:
             return
-        if call.onto is not None:
-            self._as_full(call.onto.through)
         scale = self._scale(call)
         weight, bias = call.layer.operands(call.kept, call.outputs)  # type: ignore[arg-type]
         rows, inputs = target.rows, call.inputs(target.rows)
