@@ -249,6 +249,11 @@ class RetrainSettings(TrainSettings):
         description="all paths in one elastic model, one plain model a path, or each path "
         "re-solved in closed form, which trains nothing",
     )
+    start: Literal["repaired", "compensated"] = Field(
+        default="repaired",
+        description="what mode `separate` trains on from: each path as its search scored it, or "
+        "its slice of the calibrated weights; `shared` has one set of weights, the latter",
+    )
     images: int = Field(
         default=2048,
         ge=2,

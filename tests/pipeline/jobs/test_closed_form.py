@@ -93,6 +93,20 @@ def test_separate_training_starts_from_the_repaired_path(run: Run) -> None:
     assert scoring.score(student, "validation").value == point.accuracy
 
 
+def test_separate_training_starts_from_the_calibrated_weights_if_asked_to(run: Run) -> None:
+    from paretopath.jobs.retraining.fitting import fresh
+
+    run = Run(
+        run.directory, run.recipe.with_overrides({"retrain.start": "compensated"}), device="cpu"
+    )
+    space = build_space(run.recipe)
+    path = space.smallest
+    student = fresh(run, space, RetrainJob(run.directory, "separate", (path,)))
+    slice_ = load_model(space, run.weights_file, run).extract(path)
+    for name, tensor in slice_.state_dict().items():
+        assert torch.equal(student.state_dict()[name], tensor)
+
+
 def test_a_run_of_before_repair_is_not_repaired(run: Run) -> None:
     text = run.recipe_file.read_text()
     assert "repair: true" in text

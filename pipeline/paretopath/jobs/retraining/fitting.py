@@ -151,4 +151,5 @@ def fresh(run: Run, space: ElasticSpace, job: RetrainJob) -> nn.Module:
     if job.mode == "shared":
         return model
     (path,) = job.paths
-    return model.extract(path, run.own()[path])
+    start = run.recipe.retrain.start
+    return model.extract(path, run.own()[path] if start == "repaired" else None)

@@ -67,6 +67,8 @@ class RetrainJob:
             plain = {name: plain[name] for name in ("images",)}
         else:
             del plain["images"]
+            if self.mode == "shared" or settings.start == "repaired":
+                del plain["start"]  # files of before don't say how they started
         return {"paths": [dict(path) for path in self.paths], "settings": plain}
 
 
