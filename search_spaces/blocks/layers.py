@@ -71,9 +71,9 @@ class BlockLinear(ElasticLinear):
     reads: tuple[Part, ...]
     makes: Part
 
-    def __call__(self, x: Tensor) -> Any:
+    def __call__(self, x: Tensor, *, onto: Onto | None = None) -> Any:
         """(..., inputs) -> (..., outputs); hooks see what the layer is told beside its input."""
-        onto = _told.get().onto.get(self.name)
+        onto = onto or _told.get().onto.get(self.name)
         return super().__call__(x, outputs=self.makes.kept(), onto=onto)
 
     def plain(self) -> nn.Linear:

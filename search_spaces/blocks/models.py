@@ -48,7 +48,9 @@ class Original:
                 f"{type(model).__name__}"
             )
         on_meta = torch.empty(0).is_meta  # inside ``with torch.device("meta")``
-        return (model.to("meta") if on_meta else model).eval()
+        model = model.to("meta") if on_meta else model
+        model.eval()  # some give nothing back
+        return model
 
     def convert(self, state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
         """A published state dict as timm's own loader would convert it for a model."""

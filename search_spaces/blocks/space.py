@@ -121,6 +121,10 @@ class BlocksSpace(ElasticSpace):
                 replaceable=(f"{self.classifier}.",),
                 adapt=lambda state: self.original.convert(state, model),
             )
+        return self.units_of(model)
+
+    def units_of(self, model: nn.Module) -> list[Unit]:
+        """The chain of units around the modules of a given model, changed in place."""
         for module in model.modules():
             if hasattr(module, "inplace"):
                 # a state may be needed again: by another path's unit

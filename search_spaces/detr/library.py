@@ -1,5 +1,6 @@
 """mmdet, imported when it is needed, and what it says when it is not there."""
 
+import logging
 import warnings
 from functools import cache
 from types import ModuleType
@@ -24,9 +25,12 @@ def mmdet() -> ModuleType:
 
             provide()
             import mmdet.models
+            from mmengine.logging import MMLogger
             from mmengine.registry import init_default_scope
 
             init_default_scope("mmdet")
+            # it tells of each parameter that gets random weights
+            MMLogger.get_current_instance().setLevel(logging.WARNING)
     except ImportError as error:
         raise MissingExtraError(
             f"the space detr needs mmdet: pip install 'paretopath[detection]' ({error})"

@@ -1,0 +1,256 @@
+"""Units around plain modules: a decision narrows their layers in place.
+
+A piece's body is written as if it were plain; elastic layers stand in it (as in
+:mod:`search_spaces.blocks.layers`) and are told their widths beside their input. So one body is
+both what an elastic model runs and, copied with plain layers, what is extracted.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from paretopath.elastic import ChannelGroup, Choice, ElasticLinear, Onto, State, Unit
+from paretopath.paths import Condition, Value
+from search_spaces.blocks.groups import Group, Span
+from search_spaces.blocks.layers import BlockLayer, Part, narrowed
+from search_spaces.blocks.unit import channel_group, make_elastic
+from search_spaces.detr.states import Maps
+
+Kept = Mapping[str, Mapping[Value, Mapping[str, int]]]
+"""By decision and value: the entries that each group of channels keeps."""
+
+
+class Piece(Unit):
+    """A step of a detector.
+
+    Args:
+        name: of the unit.
+        body: what it does; from state to state.
+        groups: the channels that decisions narrow.
+        kept: what decisions do; a decision that only changes the shape of what comes in keeps
+            nothing.
+        rows: groups of rows, which no layer reads.
+        requires: where it runs.
+        is_exit: whether its output is the model's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        body: nn.Module,
+        *,
+        groups: Sequence[Group] = (),
+        kept: Kept | None = None,
+        rows: Sequence[ChannelGroup] = (),
+        requires: Condition | None = None,
+        is_exit: bool = False,
+    ) -> None:
+        kept = kept or {}
+        super().__init__(name, decisions=tuple(kept), requires=requires)
+        make_elastic(body, groups)
+        self.body = body
+        self.groups, self.rows = tuple(groups), tuple(rows)
+        self.kept = {decision: dict(values) for decision, values in kept.items()}
+        self.is_exit = is_exit
+
+    def _entries(self, choice: Choice) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for decision, value in choice.items():
+            found |= self.kept[decision].get(value, {})
+        return found
+
+    def forward(self, state: State, choice: Choice) -> State:
+        with narrowed(self._entries(choice)):
+            return self.body(state)
+
+    def extract(self, choice: Choice) -> nn.Module:
+        with narrowed(self._entries(choice)):
+            return plain(self.body)
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        return [
+            channel_group(self.body, group).inside("body")
+            for group in self.groups
+            if group.makers  # others are in the order of what they are made of
+        ] + [group.inside("body") for group in self.rows]
+
+
+class Inside(Unit):
+    """A unit of another space that works on the maps of a detector's state.
+
+    Args:
+        prefix: before the other unit's name.
+        inner: the other unit.
+        around: decisions on which the shape of what else the state holds depends.
+        learns_norms: whether batch normalisations follow the images that are trained on.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        inner: Unit,
+        *,
+        around: Sequence[str] = (),
+        learns_norms: bool = True,
+    ) -> None:
+        requires = inner.requires
+        if requires is not None:
+            requires = replace(requires, decision=f"{prefix}{requires.decision}")
+        own = [f"{prefix}{name}" for name in inner.decisions]
+        decisions = tuple(dict.fromkeys([*around, *own]))
+        super().__init__(f"{prefix}{inner.name}", decisions=decisions, requires=requires)
+        self.prefix = prefix
+        self.own = frozenset(own)
+        self.inner = inner
+        self.learns_norms = learns_norms
+
+    def _inner(self, choice: Choice) -> dict[str, Value]:
+        return {n.removeprefix(self.prefix): v for n, v in choice.items() if n in self.own}
+
+    def train(self, mode: bool = True) -> "Inside":
+        super().train(mode)
+        still_norms(self, self.learns_norms)
+        return self
+
+    def forward(self, state: State, choice: Choice) -> State:
+        maps = Maps.of(state)
+        return replace(maps, x=self.inner(maps.x, self._inner(choice)))
+
+    def extract(self, choice: Choice) -> nn.Module:
+        return PlainInside(self.inner.extract(self._inner(choice)), self.learns_norms)
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        return [group.inside("inner") for group in self.inner.channel_groups()]
+
+
+class PlainInside(nn.Module):
+    """A module that works on the maps of a detector's state."""
+
+    def __init__(self, inner: nn.Module, learns_norms: bool) -> None:
+        super().__init__()
+        self.inner = inner
+        self.learns_norms = learns_norms
+
+    def train(self, mode: bool = True) -> "PlainInside":
+        super().train(mode)
+        still_norms(self, self.learns_norms)
+        return self
+
+    def forward(self, state: State) -> State:
+        maps = Maps.of(state)
+        return replace(maps, x=self.inner(maps.x))
+
+
+def still_norms(module: nn.Module, learns_norms: bool) -> None:
+    """Keeps batch normalisations at their statistics in training, where they shall not learn."""
+    if not learns_norms:
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.eval()
+
+
+class Count(nn.Module):
+    """A number that a decision may lower; calling it gives the number.
+
+    Args:
+        most: the number at its fullest.
+        group: by which it is told.
+    """
+
+    def __init__(self, most: int, group: str | None = None) -> None:
+        super().__init__()
+        self.part = Part(most, group, most)
+
+    def forward(self) -> int:
+        return self.part.kept()
+
+    def plain(self) -> nn.Module:
+        """The number as it is."""
+        return Count(self.part.kept())
+
+
+class Rows(nn.Embedding):
+    """An embedding whose first rows are taken, all together.
+
+    Args:
+        embedding: whose rows these are.
+        group: that tells how many.
+    """
+
+    def __init__(self, embedding: nn.Embedding, group: str | None = None) -> None:
+        super().__init__(embedding.num_embeddings, embedding.embedding_dim, device="meta")
+        self.weight = embedding.weight
+        self.part = Part(embedding.num_embeddings, group, embedding.num_embeddings)
+
+    def forward(self) -> Tensor:  # type: ignore[override]
+        """(rows, C)."""
+        return self.weight[: self.part.kept()]
+
+    def plain(self) -> nn.Module:
+        """The rows alone."""
+        rows = self.weight[: self.part.kept()].detach().clone()
+        return Rows(nn.Embedding.from_pretrained(rows, freeze=False))
+
+
+def plain(body: nn.Module) -> nn.Module:
+    """A copy with plain layers in place of elastic ones, as they run."""
+    memo: dict[int, Any] = {
+        id(layer): layer.plain()
+        for layer in body.modules()
+        if isinstance(layer, BlockLayer | Count | Rows)
+    }
+    return copy.deepcopy(body, memo)
+
+
+def write(layer: nn.Module, x: Tensor, skip: Tensor | None) -> Tensor:
+    """What a layer gives, and, where it is elastic, word of the stream that it will be added to.
+
+    Args:
+        layer: linear.
+        x: its input.
+        skip: the stream; None where it is not to be re-solved for it.
+    """
+    if isinstance(layer, ElasticLinear) and skip is not None:
+        out: Tensor = layer(x, onto=Onto(skip))
+    else:
+        out = layer(x)
+    return out
+
+
+def linear(layer: nn.Linear) -> nn.Linear:
+    """The same layer as torch's own class, sharing its parameters."""
+    made = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+    made.weight, made.bias = layer.weight, layer.bias
+    return made
+
+
+def part_of(layer: nn.Linear, rows: slice) -> nn.Linear:
+    """Some outputs of a layer, as a layer of its own."""
+    weight, bias = layer.weight[rows], layer.bias[rows]
+    made = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    made.weight = nn.Parameter(weight.detach().clone())
+    made.bias = nn.Parameter(bias.detach().clone())
+    return made
+
+
+def group(name: str, entries: int, width: int, makers: Sequence[str], reader: str) -> Group:
+    """Channels that some layers of a body make and one reads, all of its input."""
+    return Group(name, entries, width, tuple(makers), (Span(reader, 0, entries * width),))
+
+
+__all__ = [
+    "Count",
+    "Inside",
+    "Kept",
+    "Piece",
+    "Rows",
+    "group",
+    "linear",
+    "part_of",
+    "plain",
+    "still_norms",
+    "write",
+]
