@@ -15,7 +15,16 @@ from paretopath.data.labels import Column, ReadTargets
 from paretopath.data.pictures import PictureColumn
 from paretopath.data.splits import Examples
 from paretopath.errors import DataError, nearest
-from paretopath.recipe.data import DIGITS, FOLDER_BUILDERS, FROM_DISK, LOCAL_SOURCES, Data
+from paretopath.recipe.data import (
+    BUILT_IN,
+    COCO,
+    DIGIT_SCENES,
+    DIGITS,
+    FOLDER_BUILDERS,
+    FROM_DISK,
+    LOCAL_SOURCES,
+    Data,
+)
 from paretopath.recipe.section import is_url
 
 # Seconds after which an unanswering hub counts as out of reach.
@@ -130,6 +139,12 @@ def open_tables(config: Data) -> dict[str, Any]:
     Raises:
         DataError: it can't be had or read, or lacks the image or target column.
     """
+    if config.source in (*BUILT_IN, COCO):
+        fit = {DIGITS: "classification", DIGIT_SCENES: "segmentation or detection"}
+        raise DataError(
+            f"data.source {config.source!r} is for the task "
+            f"{fit.get(config.source, 'detection')}: see task.name"
+        )
     _check_files(config)
     if config.source not in LOCAL_SOURCES and not Path(config.source).exists():
         _check_hub(config.source)

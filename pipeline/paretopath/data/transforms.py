@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
+from paretopath.errors import DataError
 from paretopath.recipe.transforms import (
     CenterCrop,
     ColorJitter,
@@ -20,6 +21,9 @@ from paretopath.recipe.transforms import (
     TransformSpec,
     TrivialAugmentWide,
 )
+
+# torchvision v2 has no form of these for masks and boxes
+IMAGES_ONLY = (TrivialAugmentWide, RandAugment)
 
 ImageTransform = Callable[[Tensor], Tensor]
 
@@ -55,6 +59,21 @@ def fit(size: tuple[int, int]) -> ImageTransform:
 def is_random(spec: TransformSpec) -> bool:
     """Whether two passes over an image may differ."""
     return not isinstance(spec, Resize | CenterCrop)
+
+
+def require_joint(specs: Sequence[TransformSpec], what: str) -> None:
+    """Refuses transforms that move an image's content but know no form for what goes with it.
+
+    Args:
+        specs: from the recipe.
+        what: goes with the image: masks, boxes.
+
+    Raises:
+        DataError: names the first.
+    """
+    for spec in specs:
+        if isinstance(spec, IMAGES_ONLY):
+            raise DataError(f"{spec.name} can't transform {what}: leave it out of data.transforms")
 
 
 def _unchanged(image: Tensor) -> Tensor:

@@ -20,9 +20,10 @@ DIGITS = "digits"
 DIGIT_SCENES = "digit_scenes"
 BUILT_IN = (DIGITS, DIGIT_SCENES)
 FROM_DISK = "load_from_disk"
+COCO = "coco"
 FOLDER_BUILDERS = ("imagefolder",)
 FILE_BUILDERS = ("parquet", "csv", "json", "arrow", "webdataset")
-LOCAL_SOURCES = (*BUILT_IN, *FOLDER_BUILDERS, *FILE_BUILDERS, FROM_DISK)
+LOCAL_SOURCES = (*BUILT_IN, *FOLDER_BUILDERS, *FILE_BUILDERS, FROM_DISK, COCO)
 
 
 def _as_files(value: Any) -> Any:
@@ -112,9 +113,10 @@ class Data(Section):
     source: str = Field(
         default=DIGITS,
         min_length=1,
-        description="digits (scikit-learn's) or digit_scenes (made of them, with masks), always "
-        "there; a builder of `datasets` (imagefolder, "
-        "parquet, csv, …), load_from_disk, a hub id (owner/name), or a folder that starts with ./",
+        description="digits (scikit-learn's) or digit_scenes (made of them, with masks and boxes), "
+        "always there; coco (its JSON and a folder of images); a builder of `datasets` "
+        "(imagefolder, parquet, csv, …), load_from_disk, a hub id (owner/name), or a folder that "
+        "starts with ./",
     )
     config: str | None = Field(default=None, description="the hub data set's configuration")
     revision: str | None = Field(
@@ -199,7 +201,7 @@ class Data(Section):
             )
         if self.source in (*FOLDER_BUILDERS, FROM_DISK) and not (self.data_dir or self.data_files):
             raise ValueError(f"source {self.source} needs data_dir, the folder that holds it")
-        if self.source in FILE_BUILDERS and not self.data_files:
+        if self.source in (*FILE_BUILDERS, COCO) and not self.data_files:
             raise ValueError(f"source {self.source} needs data_files")
         return self
 

@@ -23,7 +23,8 @@ class TaskSection(Section):
     """
 
     name: str = Field(
-        min_length=1, description="a registered task (classification, segmentation) or module:Class"
+        min_length=1,
+        description="a registered task (classification, segmentation, detection) or module:Class",
     )
 
     def create(self, training: TrainSettings) -> Any:

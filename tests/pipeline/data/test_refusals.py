@@ -165,3 +165,15 @@ def test_what_is_said_is_said_once_however_often_the_data_is_opened(
 def test_enough_data_is_not_talked_about(caplog: pytest.LogCaptureFixture) -> None:
     load_data(data(), input_shape=(1, 8, 8))
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        ({"source": "digit_scenes"}, "segmentation or detection"),
+        ({"source": "coco", "data_files": "instances.json"}, "detection"),
+    ],
+)
+def test_a_source_for_another_task_says_which(values: dict[str, Any], task: str) -> None:
+    with pytest.raises(DataError, match=f"{values['source']}' is for the task {task}: see task"):
+        load_data(data(**values), input_shape=(3, 64, 64))

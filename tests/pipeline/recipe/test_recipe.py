@@ -210,8 +210,8 @@ MISTAKES = [
     ("accuracy: {sha256: abc}", "4: accuracy.sha256 must match ^[0-9a-f]{64}$, but got 'abc'"),
     (
         "task: {name: clasification}",
-        "4: task.name: there is no task 'clasification'; legal: classification, segmentation, "
-        "module:Class; did you mean 'classification'?",
+        "4: task.name: there is no task 'clasification'; legal: classification, detection, "
+        "segmentation, module:Class; did you mean 'classification'?",
     ),
     ("task: {}", "4: task.name is missing"),
     ("task: [segmentation]", "4: task must be a mapping of fields, but got ['segmentation']"),

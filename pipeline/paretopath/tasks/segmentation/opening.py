@@ -15,18 +15,15 @@ from paretopath.data.pictures import PictureColumn
 from paretopath.data.scenes import CLASSES, scenes
 from paretopath.data.sources import files_folder, open_tables
 from paretopath.data.splits import DataSplits, Indices
-from paretopath.data.transforms import build_transform, fit, is_random
+from paretopath.data.transforms import build_transform, fit, is_random, require_joint
 from paretopath.errors import DataError
 from paretopath.recipe import Data
 from paretopath.recipe.data import DIGIT_SCENES
-from paretopath.recipe.transforms import RandAugment, TransformSpec, TrivialAugmentWide
+from paretopath.recipe.transforms import TransformSpec
 from paretopath.tasks.segmentation.labels import Labels
 from paretopath.tasks.segmentation.masks import MaskExamples, MaskSplit
 from paretopath.tasks.segmentation.occurrence import check_occurrence
 from paretopath.tasks.segmentation.windows import SlidingWindow
-
-# torchvision v2 has no form of these for masks
-IMAGES_ONLY = (TrivialAugmentWide, RandAugment)
 
 
 def load_masks(
@@ -157,9 +154,7 @@ def _joint(
     if specs is None:
         one = fit(size)
         return lambda image, mask: (one(image), one(mask))
-    for spec in specs:
-        if isinstance(spec, IMAGES_ONLY):
-            raise DataError(f"{spec.name} can't transform masks: leave it out of data.transforms")
+    require_joint(specs, "masks")
     if not specs:
         return lambda image, mask: (image, mask)
     both: Any = build_transform(specs, size)

@@ -1,0 +1,66 @@
+"""A detector of one's own on one's own images, the whole way."""
+
+import pytest
+import torch
+import yaml
+
+from paretopath import DynamicModel, jobs
+from paretopath.recipe import load_recipe
+from paretopath.run import Run
+from tests.pipeline.tasks.detection.coco_files import write_scenes
+
+RECIPE = {
+    "name": "grid",
+    "space": {
+        "name": "tests.pipeline.tasks.detection.grid_detector:GridDetector",
+        "options": {"width": 24},
+    },
+    "task": {"name": "detection"},
+    "train": {"epochs": 5, "lr": 0.01, "warmup_epochs": 1},
+    "calibration": {"images": 16, "repair": True},
+    "search": {"trials": 6, "racing": {"shares": [0.5]}},
+    "retrain": {"epochs": 1, "warmup_epochs": 0.5},
+    "tracking": {"mode": "disabled"},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished search over scenes of digits in COCO's format."""
+    folder = tmp_path_factory.mktemp("grid")
+    write_scenes(folder, {"train": 64, "validation": 24, "test": 16})
+    data = {
+        "source": "coco",
+        "data_dir": ".",
+        "data_files": {name: f"{name}.json" for name in ("train", "validation", "test")},
+        "transforms": {"train": ["color_jitter"]},
+        "batch_size": 16,
+        "eval_batch_size": 8,
+        "workers": 0,
+    }
+    (folder / "grid.yaml").write_text(yaml.safe_dump(RECIPE | {"data": data}))
+    run = Run.start(folder / "run", load_recipe(folder / "grid.yaml"), device="cpu")
+    jobs.prepare_weights(run)
+    jobs.search_run(run)
+    return run
+
+
+def test_a_front_of_a_detector_holds_map_with_its_standard_error(run: Run) -> None:
+    front = run.front()
+    assert front.metric == "mAP"
+    assert 0 < front.full.accuracy < 0.2  # after seconds of training
+    assert 0 < front.full.accuracy_error < front.full.accuracy
+    assert front.points[0].energy_mj < front.full.energy_mj
+
+
+@pytest.mark.parametrize("mode", ["shared", "separate", "closed_form"])
+def test_paths_of_a_detector_are_retrained(run: Run, mode: str) -> None:
+    for job in jobs.plan_retraining(run, selection="count=1", mode=mode):
+        jobs.collect(run, mode, jobs.retrain(run, job))
+    assert any(mode in point.retrained for point in run.front().points)
+
+
+def test_a_deployed_detector_gives_boxes_in_pixels_of_its_input(run: Run) -> None:
+    dynamic = DynamicModel.load(run.directory)
+    found = dynamic(torch.zeros(2, 3, 64, 64))
+    assert found.predict().boxes.shape == (2, 64, 4)
