@@ -30,6 +30,7 @@ from paretopath.elastic import (
     Unit,
 )
 from paretopath.elastic.layers import absorb_bias
+from paretopath.elastic.stream import is_solving
 from search_spaces.widths import channels
 
 
@@ -110,7 +111,7 @@ class Decoder(Unit):
         ]
         outputs.append(laterals[-1])
         kept = (*widths.levels, widths.lateral)
-        if self._is_late(choice):
+        if self._is_late(choice) and not is_solving():
             last = head.fpn_bottleneck
             weight, bias = last.conv.operands(kept, widths.out)
             fused = last.activation(last.batch_norm(_convolved_late(outputs, weight, bias)))

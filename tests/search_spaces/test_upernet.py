@@ -10,6 +10,7 @@ from transformers import UperNetForSemanticSegmentation
 
 import search_spaces
 from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.elastic.repair import Repair
 from paretopath.errors import CheckpointError, InvalidValueError, UntrainedClassifier
 from paretopath.tracing import total_macs, trace_layers
 from paretopath.weights.new import new_parameters
@@ -72,6 +73,23 @@ def test_late_upsampling_is_the_same_function(size: tuple[int, int], narrow: boo
         with model.active({**widths, "decoder.form": form}):
             outputs.append(model(images))
     torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-6)
+
+
+def test_late_upsampling_is_repaired_as_the_convolution_that_it_rewrites() -> None:
+    torch.manual_seed(0)
+    space = small_space()
+    model, images = space.build().eval(), torch.randn(4, *space.input_shape)
+    forms = {
+        form: space.canonical({**space.smallest, "decoder.form": form})
+        for form in ("as_published", "upsampled_late")
+    }
+    own = Repair(model, images)(list(forms.values()))
+    published, late = (own[path] for path in forms.values())
+    assert any("fpn_bottleneck" in name for name in late.tensors)
+    with torch.inference_mode():
+        found = [model.extract(path, own[path])(images) for path in forms.values()]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-3)
+    assert published.tensors.keys() == late.tensors.keys()
 
 
 def test_checkpoint_of_another_number_of_classes_leaves_the_classifier_new(tmp_path: Path) -> None:
