@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +29,16 @@ class PathCosts:
     Args:
         table: (n, costs), a column for each of :data:`~paretopath.costs.COSTS`; NaN where one is
             not known.
+
+    Attributes:
+        table: the same.
     """
 
     def __init__(self, table: Floats) -> None:
-        self._table = table
+        self.table = table
 
     def __getitem__(self, name: str) -> Numbers:
-        column: Numbers = self._table[:, COST_NAMES.index(cost_named(name).name)]
+        column: Numbers = self.table[:, COST_NAMES.index(cost_named(name).name)]
         if cost_named(name).whole:
             column = column.round().astype(np.int64)
         return column
@@ -45,7 +49,7 @@ class PathCosts:
         raise AttributeError(f"there is no cost {name!r}; {nearest(name, COST_NAMES)}")
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self.table)
 
     def row(self, index: int) -> dict[str, float | int]:
         """One path's costs by name."""
@@ -98,12 +102,20 @@ class CostTable:
 
     def encoded(self, matrix: IndexMatrix) -> PathCosts:
         """The costs of a canonical index matrix (n_paths, n_decisions), vectorised over paths."""
+        return self._encoded(matrix)
+
+    def ends(self, matrix: IndexMatrix) -> PathCosts:
+        """What the exits alone cost at which paths end, for the same matrix."""
+        return self._encoded(matrix, exits_alone=True)
+
+    def _encoded(self, matrix: IndexMatrix, *, exits_alone: bool = False) -> PathCosts:
         totals = np.zeros((len(matrix), len(COSTS)))
         blocks = [slice(start, start + BLOCK) for start in range(0, len(matrix), BLOCK)]
-        later = [block for block in blocks if not self._sum_up(matrix[block], totals[block])]
+        sum_up = partial(self._sum_up, exits_alone=exits_alone)
+        later = [block for block in blocks if not sum_up(matrix[block], totals[block])]
         self._price()  # all new forms at once
         for block in later:
-            self._sum_up(matrix[block], totals[block])
+            sum_up(matrix[block], totals[block])
         return PathCosts(totals)
 
     def breakdown(self, path: Mapping[str, Value]) -> list[UnitCost]:
@@ -136,8 +148,9 @@ class CostTable:
     def _state(self, name: str) -> int:
         return self._states.setdefault(name, len(self._states))
 
-    def _sum_up(self, matrix: IndexMatrix, totals: Floats) -> bool:
-        """Puts what paths cost into ``totals`` (n_paths, costs), unless a form is not priced yet.
+    def _sum_up(self, matrix: IndexMatrix, totals: Floats, *, exits_alone: bool) -> bool:
+        """Puts what paths, or their exits, cost into ``totals`` (n_paths, costs), unless a form is
+        not priced yet.
 
         Returns:
             Whether all are priced.
@@ -156,7 +169,7 @@ class CostTable:
                 continue
             mine: slice | Rows = slice(None) if runs.all() else np.flatnonzero(runs)
             rows = self._rows(table, matrix[mine], states[mine], number)
-            if not self._unpriced:
+            if not self._unpriced and (table.unit.is_exit or not exits_alone):
                 sums[mine] += table.sums.take(rows, axis=0)
                 maxima[mine] = np.maximum(maxima[mine], table.maxima.take(rows, axis=0))
             states[mine] = table.left.take(rows)

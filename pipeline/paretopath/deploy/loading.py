@@ -1,7 +1,7 @@
 """What can be deployed of a run, from the files of its directory alone."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from paretopath.deploy.chooser import Option, worth_having
 from paretopath.deploy.preprocessing import Preprocessing
 from paretopath.elastic import ElasticModel
 from paretopath.elastic.exits import exits_on_the_way
-from paretopath.elastic.own import PathTensors
+from paretopath.elastic.own import OwnFolder, PathTensors
 from paretopath.elastic.registry import create_space
 from paretopath.elastic.repair import repairable
 from paretopath.errors import InvalidValueError, RunDirectoryError, nearest
@@ -86,9 +86,12 @@ def load_deployable(
             loaded[file] = space.build() if loaded else model
             load_into(loaded[file], file)
     for file, elastic in loaded.items():
-        options_here = [o for o in best.values() if _file(files, o.weights) == file]
-        own = _own(files, elastic, options_here, is_repaired=recipe.calibration.repair)
+        here = [name for name in WEIGHTS if name in needed and _file(files, name) == file]
+        ways = [(o.point.path, o.weights) for o in best.values() if o.weights in here]
+        ways += [(p.path, p.weights) for p in front.policies if p.weights in here]
+        own = _own(files, elastic, ways, is_repaired=recipe.calibration.repair)
         elastic.to(device).own = {path: tensors.to(device) for path, tensors in own.items()}
+        add_exits(files, elastic, [path for path, _ in ways], here)
     models = {name: loaded[_file(files, name)] for name in needed}
     _share_equal_tensors([*loaded.values()])
     return Deployable(
@@ -165,7 +168,11 @@ def _needed(options: Sequence[Option], front: Front, model: ElasticModel) -> lis
 
 
 def _own(
-    files: RunDirectory, model: ElasticModel, options: Sequence[Option], *, is_repaired: bool
+    files: RunDirectory,
+    model: ElasticModel,
+    ways: Sequence[tuple[ExecutionPath, str]],
+    *,
+    is_repaired: bool,
 ) -> dict[ExecutionPath, PathTensors]:
     """What paths have for themselves under their weights, those that do.
 
@@ -173,13 +180,11 @@ def _own(
         RunDirectoryError: a path was scored with re-solved weights that are not there.
     """
     found, solves = {}, repairable(model)
-    for option in options:
-        path = model.space.canonical(option.point.path)
-        folder = files.own(None if option.weights == "searched" else option.weights)
+    for way, weights in ways:
+        path = model.space.canonical(way)
+        folder = own_folder(files, weights)
         kept = folder[path]
-        is_solved = option.weights == "closed_form" or (
-            option.weights == "searched" and is_repaired
-        )
+        is_solved = weights == "closed_form" or (weights == "searched" and is_repaired)
         if kept is None and is_solved and solves:
             raise RunDirectoryError(
                 f"path {path.id} was scored with weights that were re-solved for it, but "
@@ -189,6 +194,36 @@ def _own(
         if kept is not None and kept.tensors:
             found[path] = kept
     return found
+
+
+def add_exits(
+    files: RunDirectory,
+    model: ElasticModel,
+    paths: Iterable[ExecutionPath],
+    weights: Collection[str],
+) -> None:
+    """Gives a model what the paths to the exits on the way of some paths have for themselves, so
+    that these exits run with it; where nothing is kept, with the model's own.
+
+    Args:
+        files: of the run.
+        model: on its device; what it knows of paths stays.
+        paths: of its space.
+        weights: that it runs with, by name; of those that know a path the first counts.
+    """
+    device = next(model.parameters()).device
+    known = dict(model.own)
+    for way in dict.fromkeys(e.path for path in paths for e in exits_on_the_way(model, path)):
+        found = (own_folder(files, name)[way] for name in WEIGHTS if name in weights)
+        kept = next((tensors for tensors in found if tensors is not None), None)
+        if way not in known and kept is not None and kept.tensors:
+            known[way] = kept.to(device)
+    model.own = known
+
+
+def own_folder(files: RunDirectory, weights: str) -> OwnFolder:
+    """Where paths with these weights keep what they have for themselves."""
+    return files.own(None if weights == "searched" else weights)
 
 
 def _share_equal_tensors(models: Sequence[ElasticModel]) -> None:

@@ -1,10 +1,10 @@
 """What gives accuracies: models on images, races between them, predictors."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from paretopath.paths import ExecutionPath
-from paretopath.tasks.task import Score, Scorer, Stopped
+from paretopath.tasks.task import Score, Scorer, Stopped, Task
 
 Outcome = Score | Stopped | Exception
 """What a path came to: a score, a stop because another path was clearly better, or why it failed.
@@ -48,4 +48,18 @@ class AccuracySource(Protocol):
 
     def begin(self, paths: Sequence[ExecutionPath], /) -> PartialEvaluation:
         """An evaluation that has seen no image yet."""
+        ...
+
+
+class BatchedSource(AccuracySource, Protocol):
+    """One that measures on batches of labelled images."""
+
+    @property
+    def task(self) -> Task:
+        """What makes the scorers."""
+        ...
+
+    @property
+    def batches(self) -> Iterable[tuple[Any, Any]]:
+        """The images with their targets, in an order that does not change."""
         ...

@@ -37,8 +37,9 @@ class Front:
         cost: the cost that was traded against accuracy.
         accuracy_source: where the search's accuracies come from: ``measured on validation``,
             ``predicted by …``.
-        policies: dynamic points: paths of this front, and the full one, with policies by which
-            images leave them early; by rising cost. None before they were searched.
+        policies: dynamic points: paths with policies by which images leave them early, by rising
+            cost: of the points, of the full path, and those that are worth it only so. None before
+            they were searched.
 
     Raises:
         InvalidValueError: the points are not a front in that order, or a cost is unknown, or none.
@@ -127,16 +128,8 @@ class Front:
         return area / self.cost_of(self.full)
 
     def with_policies(self, policies: Iterable[DynamicPoint]) -> "Front":
-        """The front with other policies, of its own paths.
-
-        Raises:
-            InvalidValueError: one is of another path.
-        """
+        """The front with other policies."""
         found = sorted(policies, key=lambda point: known_cost(point, self.cost))
-        known = {point.id for point in (*self.points, self.full)}
-        for point in found:
-            if point.path.id not in known:
-                raise InvalidValueError(f"no path of the front has id {point.path.id!r}")
         return replace(self, policies=tuple(found))
 
     def updated(self, points: Iterable[Point]) -> "Front":

@@ -7,7 +7,7 @@ from paretopath.cost import CostTable
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import Front, Point, TrialRecord, select
-from paretopath.run import Run, build_space, build_table
+from paretopath.run import Run, build_searched, build_space, build_table
 from paretopath.showing.breakdown import Row
 from paretopath.showing.measure import load_measured
 from paretopath.showing.profile import LayerPricer, profile_path
@@ -39,7 +39,7 @@ def track_sensitivity(run: Run, tracking: Tracking) -> None:
     tracker = tracking.start("search", "search", config=run.recipe.dump())
     space = build_space(run.recipe)
     table = build_table(run, space)
-    show_search(run, table, tracker, run.front(), run.trials(space))
+    show_search(run, table, tracker, run.front(), run.trials(build_searched(run.recipe, space)))
     tracker.finish()
 
 

@@ -37,7 +37,7 @@ def first_paths(
         return parts.named_paths
     is_known = run.sensitivity_file.is_file()
     found = Sensitivity.load(run.sensitivity_file) if is_known else _measure(run, parts, on_phase)
-    cost_of = path_costs(parts.table, run.recipe.search.cost)
+    cost_of = path_costs(parts.space, parts.table, run.recipe.search.cost)
     return (*parts.named_paths, *greedy_ladder(parts.space, cost_of, found, RUNGS))
 
 
@@ -51,7 +51,7 @@ def _measure(run: Run, parts: Parts, on_phase: PhaseListener) -> Sensitivity:
     with phase(on_phase, "trying every decision alone"):
         found = measure_sensitivity(
             parts.space,
-            path_costs(parts.table, run.recipe.search.cost),
+            path_costs(parts.space, parts.table, run.recipe.search.cost),
             evaluator,
             metric=parts.task.metric,
             cost=run.recipe.search.cost,

@@ -112,8 +112,8 @@ def plan_search(run: Run, *, fresh: bool = False, on_phase: PhaseListener = unhe
     if not fresh:
         run.require_same()
     parts = resolve(run, fresh=fresh, makes_files=False, on_phase=on_phase)
-    recipe, space, table = run.recipe, parts.space, parts.table
-    problem = Problem(space, table, recipe.search.cost, parts.budgets)
+    recipe, space, table = run.recipe, parts.searched, parts.table
+    problem = Problem(space, parts.pricer, recipe.search.cost, parts.budgets)
     known = run.trials(space) if has_study(run.directory) and not fresh else []
     data = parts.scoring.data if parts.scoring else None
     names = ("train", "validation", "test")
@@ -134,8 +134,8 @@ def plan_search(run: Run, *, fresh: bool = False, on_phase: PhaseListener = unhe
         hardware=table.cost_model.hardware,
         cost=recipe.search.cost,
         budgets=parts.budgets,
-        full=_finite(table([space.full])),
-        cheapest=_finite(table.encoded(problem.cheapest)),
+        full=_finite(table([parts.space.full])),
+        cheapest=_finite(parts.pricer.encoded(problem.cheapest)),
         weights=_weights(run, parts, fresh=fresh),
         device=str(run.device),
         recipe=recipe,

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from paretopath.cost import CostTable
 from paretopath.elastic import ElasticModel
 from paretopath.evaluation.evaluator import Evaluator
-from paretopath.evaluation.source import AccuracySource
-from paretopath.paths import ExecutionPath
+from paretopath.evaluation.source import AccuracySource, BatchedSource
+from paretopath.paths import ExecutionPath, SearchSpace
+from paretopath.policies.evaluation import LeavingEvaluator
+from paretopath.policies.shares import LeavingSpace
 from paretopath.recipe import Recipe
 from paretopath.run import Scoring
+from paretopath.search.candidates import Pricer
 from paretopath.search.racing import Floats, Racer
 
 
@@ -32,8 +34,9 @@ def search_evaluator(
     model: ElasticModel,
     recipe: Recipe,
     *,
-    table: CostTable,
+    pricer: Pricer,
     races: Path,
+    leaving: LeavingSpace | None = None,
 ) -> AccuracySource:
     """Scores the candidates of a search.
 
@@ -41,18 +44,23 @@ def search_evaluator(
         scoring: the images.
         model: with the searched weights.
         recipe: says how.
-        table: the costs of its paths.
+        pricer: the costs of its paths.
         races: where finished paths' accuracies on shares of the images are kept.
+        leaving: the space of the candidates where they are paths with policies.
     """
+    evaluator: BatchedSource = scoring.fitted(_shared_steps(scoring, model, recipe))
+    space: SearchSpace = scoring.space
+    if leaving is not None:
+        evaluator, space = LeavingEvaluator(evaluator, model, leaving), leaving
     racing = recipe.search.racing
     if racing is None:
-        return full_evaluator(scoring, model, recipe)
+        return evaluator
     return Racer(
-        scoring.fitted(_shared_steps(scoring, model, recipe)),
-        path_costs(table, recipe.search.cost),
+        evaluator,
+        path_costs(space, pricer, recipe.search.cost),
         racing=racing,
         seed=recipe.search.seed,
-        spared=[scoring.space.full],
+        spared=[space.full],
         folder=races,
     )
 
@@ -73,6 +81,8 @@ def _shared_steps(scoring: Scoring, model: ElasticModel, recipe: Recipe) -> Eval
     )
 
 
-def path_costs(table: CostTable, cost: str) -> Callable[[Sequence[ExecutionPath]], Floats]:
+def path_costs(
+    space: SearchSpace, pricer: Pricer, cost: str
+) -> Callable[[Sequence[ExecutionPath]], Floats]:
     """What a search minimises, for each path."""
-    return lambda paths: np.asarray(table(paths)[cost], dtype=float)
+    return lambda paths: np.asarray(pricer.encoded(space.encode(paths))[cost], dtype=float)

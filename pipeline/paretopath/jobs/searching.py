@@ -11,6 +11,8 @@ from paretopath.errors import RunDirectoryError
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import Front, Point, TrialRecord
 from paretopath.jobs.browsing import show_search, unit_costs
+from paretopath.jobs.exits import exits_run
+from paretopath.jobs.leaving import left_early, without_policies
 from paretopath.jobs.sharing import share_search, wants_workers
 from paretopath.jobs.worker import open_evaluator, search_settings
 from paretopath.progress import PhaseListener, phase, unheard
@@ -22,6 +24,7 @@ from paretopath.run import (
     Scoring,
     accuracy_source,
     assemble,
+    build_searched,
     build_space,
     build_table,
     keep_table,
@@ -69,14 +72,14 @@ def search_run(
         "search", "search", config=run.recipe.dump(), objective=Objective(recipe.cost, full_cost)
     )
     if has_study(run.directory):
-        tracker.trials(run.trials(parts.space), known=True)
-    if recipe.trials > parts.space.size:
+        tracker.trials(run.trials(parts.searched), known=True)
+    if recipe.trials > parts.searched.size:
         _log.warning(
             "search.trials is %d, but the space has %d paths: the search ends when all are tried",
             recipe.trials,
-            parts.space.size,
+            parts.searched.size,
         )
-    first = FirstScores([parts.space.full, parts.space.smallest])
+    first = FirstScores([parts.searched.full, parts.searched.smallest])
 
     def listen(progress: SearchProgress) -> None:
         _warn_if_alike(first.alike(progress.latest), parts.task.metric)
@@ -91,22 +94,26 @@ def search_run(
     else:
         evaluator, model = open_evaluator(run, parts)
         search(
-            parts.space,
-            parts.table,
+            parts.searched,
+            parts.pricer,
             evaluator,
             search_settings(run, parts, on_phase=on_phase),
             run_dir=run.directory,
             storage=recipe.storage,
             on_progress=listen,
         )
-    trials = run.trials(parts.space)
-    front = make_front(run.recipe, parts, trials)
+    trials = run.trials(parts.searched)
+    left = [] if parts.leaving is None else left_early(parts.leaving, trials, recipe.cost)
+    plain = without_policies(run, parts, model, trials, left) if model and left else trials
+    front = make_front(run.recipe, parts, plain)
     if model is not None:
         with phase(on_phase, "scoring the front on test"):
             front = with_test(front, parts.images, model, run.own())
     if run.front_file.is_file():
         front = with_retrained(front, run.front())
     front.save(run.front_file)
+    if left:
+        front = exits_run(run, paths=left, on_phase=on_phase)
     keep_table(parts.table, run.costs_file)
     show_search(run, parts.table, tracker, front, trials)
     tracker.finish()
@@ -147,7 +154,7 @@ def save_report(run: Run, file: Path | None = None) -> None:
     shown = ReportRun(
         run.directory.name,
         front,
-        run.trials(space),
+        run.trials(build_searched(run.recipe, space)),
         unit_costs(build_table(run, space), front),
         versions,
         Sensitivity.load(measured) if measured.is_file() else None,

@@ -67,7 +67,7 @@ def share_search(
         LaunchError: SLURM takes no jobs.
     """
     settings = search_settings(run, parts, on_phase=on_phase)
-    problem = Problem(parts.space, parts.table, settings.cost, settings.budgets)
+    problem = Problem(parts.searched, parts.pricer, settings.cost, settings.budgets)
     with exclusive(run.directory):
         storage = open_storage(run.directory, run.recipe.search.storage)
         record = open_shared(problem, settings, storage)

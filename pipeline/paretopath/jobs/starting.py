@@ -82,7 +82,7 @@ def resolve(
         require_slurm()
     parts = assemble(run, on_phase=on_phase)
     if parts.budgets:
-        _ = Problem(parts.space, parts.table, recipe.search.cost, parts.budgets).cheapest
+        _ = Problem(parts.searched, parts.pricer, recipe.search.cost, parts.budgets).cheapest
     is_new = fresh or not run.weights_file.is_file()
     if is_new and parts.predictor is None and recipe.weights is not None:
         with phase(on_phase, "loading weights"):

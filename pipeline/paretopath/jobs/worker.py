@@ -21,13 +21,13 @@ def search_settings(run: Run, parts: Parts, *, on_phase: PhaseListener = unheard
     """How a run is searched."""
     recipe = run.recipe.search
     return SearchSettings(
-        trials=min(recipe.trials, parts.space.size),
+        trials=min(recipe.trials, parts.searched.size),
         seed=recipe.seed,
         sampler=recipe.sampler,
         generation=recipe.generation,
         cost=recipe.cost,
         budgets=dict(parts.budgets),
-        paths=first_paths(run, parts, on_phase=on_phase),
+        paths=[parts.searched.canonical(p) for p in first_paths(run, parts, on_phase=on_phase)],
     )
 
 
@@ -37,7 +37,12 @@ def open_evaluator(run: Run, parts: Parts) -> tuple[AccuracySource, ElasticModel
         return parts.predictor, None
     model = load_model(parts.space, run.weights_file, run)
     scores = search_evaluator(
-        parts.images, model, run.recipe, table=parts.table, races=run.races_dir
+        parts.images,
+        model,
+        run.recipe,
+        pricer=parts.pricer,
+        races=run.races_dir,
+        leaving=parts.leaving,
     )
     return scores, model
 
@@ -69,8 +74,8 @@ def work_on(
     parts = assemble(run)
     evaluator, _ = open_evaluator(run, parts)
     return work(
-        parts.space,
-        parts.table,
+        parts.searched,
+        parts.pricer,
         evaluator,
         search_settings(run, parts),
         storage,

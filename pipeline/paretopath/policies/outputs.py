@@ -12,9 +12,8 @@ from torch import Tensor
 from paretopath.elastic import ElasticModel, State
 from paretopath.elastic.exits import steps_with_exits
 from paretopath.elastic.own import PathTensors
-from paretopath.errors import InvalidValueError
 from paretopath.paths import Value
-from paretopath.tasks.task import ImagewiseScorer, Task
+from paretopath.tasks.task import ImagewiseScorer, Task, require_imagewise
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,7 @@ def gather_outputs(
         InvalidValueError: the path ends at no exit, the task does not judge image by image, or
             logits are not finite.
     """
+    require_imagewise(task)
     steps = steps_with_exits(model, path, own=own)
     exits = tuple(step.unit.name for step in steps if step.unit.is_exit)
     scorers = [task.scorer() for _ in exits]
@@ -83,11 +83,6 @@ def gather_outputs(
             scorers[number].update(out, targets)
             logits[number].append(out.float().cpu())
             number += 1
-        if not isinstance(scorers[0], ImagewiseScorer):
-            raise InvalidValueError(
-                f"leaving early is chosen image by image, but the task {task.name} does not say of "
-                f"each image whether its answer is right; legal: classification"
-            )
         answers.append(targets)
     for scorer in scorers:
         scorer.compute()  # refuses what is not finite

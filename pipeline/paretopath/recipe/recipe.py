@@ -83,6 +83,8 @@ class Recipe(Section):
         if self.weights is None and (wanted.weights == "same" or wanted.fit == "closed_form"):
             field, value = ("weights", "same") if wanted.weights == "same" else ("fit", wanted.fit)
             raise ValueError(f"exits.{field} {value} needs weights, but the recipe names none")
+        if wanted.search and self.accuracy.source == "predictor":
+            raise ValueError("exits.search needs images, but accuracy.source is predictor")
         if wanted.fit == "closed_form" and self.train.parameters == "all":
             raise ValueError("exits.fit closed_form trains exits alone, not train.parameters all")
         return self

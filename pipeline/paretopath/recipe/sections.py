@@ -221,7 +221,9 @@ class Train(TrainSettings):
 
 
 class Exits(Section):
-    """What exits before the last are, where the weights that are given have none."""
+    """What exits before the last are, where the weights that are given have none; and whether
+    policies are searched along with paths.
+    """
 
     weights: Literal["same", "fine_tune", "scratch"] = Field(
         default="fine_tune",
@@ -233,6 +235,12 @@ class Exits(Section):
         default="gradient",
         description="how exits are trained on the frozen rest: by gradient, as train says, or each "
         "classifier by one least-squares solve, for heads that are a norm and a linear layer",
+    )
+    search: bool = Field(
+        default=False,
+        description="whether a search chooses with each path what share of the images that come to "
+        "an exit leaves there, so that it goes by expected costs; false: policies are searched "
+        "afterwards, by `paretopath exits`",
     )
 
 

@@ -31,6 +31,7 @@ def ingredients(recipe: Recipe) -> dict[str, Any]:
     values = recipe.dump()
     for name in OF_PATHS:
         del values["calibration"][name]
+    del values["exits"]["search"]
     return {name: values[name] for name in MAKE_WEIGHTS}
 
 

@@ -17,13 +17,14 @@ from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.registry import create_space
 from paretopath.errors import InvalidPathError, InvalidValueError, RecipeError
 from paretopath.evaluation.predictor import AccuracyPredictor, PredictableSpace, PredictorEvaluator
-from paretopath.paths import ExecutionPath, match_values
+from paretopath.paths import ExecutionPath, SearchSpace, match_values
+from paretopath.policies.shares import LeavingCosts, LeavingSpace
 from paretopath.progress import PhaseListener, phase, unheard
 from paretopath.recipe import Accuracy, Recipe, parse_budget
 from paretopath.run.run import Run
 from paretopath.run.scoring import Scoring
 from paretopath.tasks.registry import create_task, open_data
-from paretopath.tasks.task import Task
+from paretopath.tasks.task import Task, require_imagewise
 from paretopath.weights.files import load_into
 from paretopath.weights.known import fetch_file
 
@@ -45,6 +46,7 @@ class Parts:
         predictor: what predicts accuracies in place of images; None if they are measured.
         scoring: how accuracies are measured; None if the recipe has no images.
         base: with the weights that the recipe names, where they were loaded before the rest.
+        leaving: the paths of the space with policies, where the recipe searches both together.
     """
 
     space: ElasticSpace
@@ -55,6 +57,17 @@ class Parts:
     predictor: PredictorEvaluator | None
     scoring: Scoring | None
     base: ElasticModel | None = None
+    leaving: LeavingSpace | None = None
+
+    @property
+    def searched(self) -> SearchSpace:
+        """What trials are paths of: the space, or its paths with policies."""
+        return self.leaving or self.space
+
+    @property
+    def pricer(self) -> CostTable | LeavingCosts:
+        """The costs of what is searched."""
+        return LeavingCosts(self.leaving, self.table) if self.leaving else self.table
 
     @property
     def images(self) -> Scoring:
@@ -79,6 +92,7 @@ def assemble(run: Run, *, on_phase: PhaseListener = unheard) -> Parts:
     space = build_space(recipe)
     table = build_table(run, space, on_phase=on_phase)
     predicts = recipe.accuracy.source == "predictor"
+    leaving = build_searched(recipe, space)
     scoring = None
     if recipe.data is not None:
         scoring = build_scoring(run, space, on_phase=on_phase)
@@ -90,6 +104,7 @@ def assemble(run: Run, *, on_phase: PhaseListener = unheard) -> Parts:
         task=create_task(recipe.task, training=recipe.retrain),
         predictor=load_predictor(recipe.accuracy, space) if predicts else None,
         scoring=scoring,
+        leaving=leaving if isinstance(leaving, LeavingSpace) else None,
     )
 
 
@@ -98,6 +113,19 @@ def build_space(recipe: Recipe) -> ElasticSpace:
     section = recipe.space
     space = create_space(section.name, **section.options)
     return space.restricted(match_values(space, section.restrict)) if section.restrict else space
+
+
+def build_searched(recipe: Recipe, space: ElasticSpace) -> SearchSpace:
+    """What a recipe's trials are paths of: a space, or its paths with policies.
+
+    Raises:
+        InvalidValueError: policies are to be searched, and the paths pass no exits, or the task
+            does not judge image by image.
+    """
+    if not recipe.exits.search:
+        return space
+    require_imagewise(create_task(recipe.task, training=recipe.retrain))
+    return LeavingSpace(space)
 
 
 def build_table(run: Run, space: ElasticSpace, *, on_phase: PhaseListener = unheard) -> CostTable:

@@ -23,9 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from paretopath.errors import InvalidValueError
-from paretopath.evaluation.evaluator import Evaluation, Evaluator
-from paretopath.evaluation.fitted import FittedEvaluator
+from paretopath.evaluation.source import BatchedSource, Outcome, PartialEvaluation
 from paretopath.files import write_atomically
 from paretopath.paths import ExecutionPath
 from paretopath.recipe import Racing
@@ -36,8 +34,6 @@ Floats = npt.NDArray[np.float64]
 
 FEWEST = 8
 """Images before anyone stops: a bootstrap over fewer says little about their spread."""
-
-Outcome = Score | Stopped | InvalidValueError
 
 
 @dataclass(frozen=True)
@@ -161,7 +157,7 @@ class Racer:
 
     def __init__(
         self,
-        evaluator: Evaluator | FittedEvaluator,
+        evaluator: BatchedSource,
         cost_of: Callable[[Sequence[ExecutionPath]], Floats],
         *,
         racing: Racing,
@@ -189,7 +185,7 @@ class Racer:
                 self._finishers.add(path.id, Finisher(cost, outcome, laps))
         return outcomes
 
-    def begin(self, paths: Sequence[ExecutionPath]) -> Evaluation:
+    def begin(self, paths: Sequence[ExecutionPath]) -> PartialEvaluation:
         """An evaluation of these paths in which nobody is stopped."""
         return self.evaluator.begin(paths)
 
@@ -234,9 +230,9 @@ class Race:
         rivals: Mapping[str, Finisher],
     ) -> None:
         self._racer, self._paths, self._costs, self._rivals = racer, paths, costs, rivals
-        self._evaluation: Evaluation = racer.evaluator.begin(paths)
+        self._evaluation: PartialEvaluation = racer.evaluator.begin(paths)
         self._active = list(range(len(paths)))
-        self._failed: dict[int, InvalidValueError] = {}
+        self._failed: dict[int, Exception] = {}
         self._stopped: dict[int, tuple[Lap, float, str]] = {}  # last lap, its share, who was ahead
         self._shown = 0
         self.laps: list[dict[int, Lap]] = [{} for _ in paths]

@@ -83,6 +83,11 @@ class ImagewiseScorer(Scorer, Protocol):
         """(images,) which answers are right, in the order in which they came."""
         ...
 
+    @property
+    def confidence(self) -> npt.NDArray[np.floating]:
+        """(images,) how sure the model was of them: the task's own confidence."""
+        ...
+
 
 class Task(Protocol):
     """What a batch, a loss and an accuracy are."""
@@ -116,3 +121,16 @@ class Task(Protocol):
     def scorer(self) -> Scorer:
         """A new, empty scorer."""
         ...
+
+
+def require_imagewise(task: Task) -> None:
+    """Refuses a task whose scorers are no :class:`ImagewiseScorer`.
+
+    Raises:
+        InvalidValueError: it says of no single image whether its answer is right.
+    """
+    if not hasattr(type(task.scorer()), "right"):  # an empty scorer's own has nothing to say
+        raise InvalidValueError(
+            f"leaving early is chosen image by image, but the task {task.name} does not say of "
+            f"each image whether its answer is right; legal: classification"
+        )

@@ -9,9 +9,12 @@ import torch
 
 from paretopath import jobs
 from paretopath.deploy import DynamicModel
-from paretopath.errors import InvalidValueError
+from paretopath.elastic.exits import exits_on_the_way, steps_with_exits
+from paretopath.errors import InvalidValueError, ParetopathError
 from paretopath.front import Front
-from paretopath.run import Run, build_space, build_table, open_images
+from paretopath.recipe import load_recipe
+from paretopath.run import Run, assemble, build_searched, build_space, build_table, open_images
+from tests.conftest import TINY
 from tests.pipeline.cli.command import run_here
 
 
@@ -40,6 +43,72 @@ def test_deployed_policies_do_on_test_images_what_the_front_says(left: tuple[Pat
         assert accuracy == pytest.approx(point.test.accuracy, abs=2.5 / len(images))
         left_early += len(point.policy.exits) > 1
     assert left_early > 0
+
+
+def test_exits_on_the_way_of_repaired_paths_are_fitted_to_them(left: tuple[Path, Front]) -> None:
+    folder, front = left
+    dynamic = DynamicModel.load(folder)
+    images, solved = torch.randn(9, 1, 8, 8), 0
+    for point in front.policies:
+        model = dynamic.models[point.weights]
+        for exit_ in exits_on_the_way(model, point.path)[:-1]:
+            own = model.own.get(exit_.path)
+            if own is not None and exit_.step.unit.name in point.policy.exits:
+                steps = steps_with_exits(model, point.path, [exit_.step.unit.name])
+                state, logits = images, None
+                for step in steps[: exit_.after + 1]:
+                    logits = step(state)
+                    state = state if step.unit.is_exit else logits
+                with model.active(exit_.path):
+                    assert torch.equal(logits, model(images))
+                solved += exit_.step.own is not None
+    assert solved > 0
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose search chose policies along with paths: read it, don't change it."""
+    folder = tmp_path_factory.mktemp("together")
+    (folder / "tiny.yaml").write_text(TINY + "exits: {search: true}\n")
+    run = Run.start(folder / "run", load_recipe(folder / "tiny.yaml"), device="cpu")
+    jobs.prepare_weights(run)
+    jobs.search_run(run)
+    return run.directory
+
+
+def test_a_search_may_choose_policies_along_with_paths(together: Path) -> None:
+    run = Run.open(together, device="cpu")
+    front, space = run.front(), build_space(run.recipe)
+    trials = run.trials(build_searched(run.recipe, space))
+    assert len(trials) == 24
+    assert any(name.endswith(".share") for trial in trials for name in trial.path)
+    assert all(name in space.positions for point in front.points for name in point.path)
+    assert len(front.policies) > 1 and any(len(p.policy.exits) > 1 for p in front.policies)
+    jobs.save_report(run)
+    dynamic = DynamicModel.load(together)
+    test = open_images(run.recipe, space).test
+    images, labels = test.__getitems__(range(len(test)))
+    for point in front.policies:
+        assert point.test is not None
+        logits, _ = dynamic.classify_early(images, policy=point)
+        accuracy = (logits.argmax(-1) == labels).double().mean().item()
+        assert accuracy == pytest.approx(point.test.accuracy, abs=2.5 / len(images))
+
+
+def test_policies_found_in_a_search_are_found_again(together: Path, tmp_path: Path) -> None:
+    run = Run.open(shutil.copytree(together, tmp_path / "run"), device="cpu")
+    before = run.front().policies
+    assert jobs.exits_run(run).policies == before
+
+
+def test_a_search_for_policies_without_images_or_exits_is_refused(tmp_path: Path) -> None:
+    for change, sentence in (
+        (("exits: [1, 2, 3]", "exits: [3]"), "those of VitSpace pass none"),
+        (("name: tiny", "name: tiny\naccuracy: {source: predictor, predictor: p.pth}"), "images"),
+    ):
+        (tmp_path / "tiny.yaml").write_text(TINY.replace(*change) + "exits: {search: true}\n")
+        with pytest.raises(ParetopathError, match=sentence):
+            assemble(Run(tmp_path / "run", load_recipe(tmp_path / "tiny.yaml"), device="cpu"))
 
 
 def test_expected_energy_is_what_images_that_leave_there_take(left: tuple[Path, Front]) -> None:

@@ -59,7 +59,7 @@ class Classification:
 
     def confidence(self, output: Tensor) -> Tensor:
         """(B,) the highest class probability."""
-        return output.softmax(-1).amax(-1).nan_to_num(0.0)
+        return highest_probability(output)
 
     def scorer(self) -> "Top1":
         """A new, empty counter of right answers."""
@@ -73,10 +73,12 @@ class Top1:
 
     def __init__(self) -> None:
         self._right: list[Tensor] = []
+        self._confidence: list[Tensor] = []
         self._finite: Tensor | None = None
 
     def update(self, output: Tensor, target: Tensor) -> None:
         """Takes logits (B, classes) and labels (B,)."""
+        self._confidence.append(highest_probability(output))
         self._right.append(output.argmax(dim=-1) == target.to(output.device))
         finite = torch.isfinite(output).all()
         self._finite = finite if self._finite is None else self._finite & finite
@@ -88,6 +90,12 @@ class Top1:
             raise InvalidValueError("top-1 needs at least one image, but got none")
         answers: npt.NDArray[np.bool_] = torch.cat(self._right).cpu().numpy()
         return answers
+
+    @property
+    def confidence(self) -> npt.NDArray[np.floating]:
+        """(images,) the highest class probabilities, in the order in which they came."""
+        sure: npt.NDArray[np.floating] = torch.cat(self._confidence).float().cpu().numpy()
+        return sure
 
     def resampled(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """See :class:`~paretopath.tasks.task.ResamplingScorer`."""
@@ -107,6 +115,11 @@ class Top1:
             )
         right, samples = int(answers.sum()), len(answers)
         return Score(right / samples, proportion_error(right, samples), samples)
+
+
+def highest_probability(logits: Tensor) -> Tensor:
+    """(B,) of logits (B, classes); 0 where one is not a number."""
+    return logits.softmax(-1).amax(-1).nan_to_num(0.0)
 
 
 def proportion_error(right: int, samples: int) -> float:

@@ -1,0 +1,151 @@
+"""The accuracy of paths whose images leave early, among many others: exits are ordinary paths.
+
+A path with its policy is several paths, one to each exit that it asks. They share their prefixes,
+so a prefix tree runs the blocks once, each exit with what was fitted to the path that ends there;
+who leaves where is then a matter of what the exits said.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from paretopath.elastic import ElasticModel
+from paretopath.errors import InvalidValueError
+from paretopath.evaluation.evaluator import Batch
+from paretopath.evaluation.fitted import AT_ONCE
+from paretopath.evaluation.source import BatchedSource, PartialEvaluation
+from paretopath.paths import ExecutionPath
+from paretopath.policies.shares import Leaving, LeavingSpace, leave_by_shares
+from paretopath.tasks.classification.task import proportion_error
+from paretopath.tasks.task import ImagewiseScorer, Score, Task, require_imagewise
+
+Number = TypeVar("Number", bound=np.generic)
+
+
+class LeavingEvaluator:
+    """Scores paths with policies.
+
+    Args:
+        evaluator: of paths without; its task judges image by image.
+        model: that it runs.
+        space: of paths with policies.
+
+    Raises:
+        InvalidValueError: the task does not judge image by image.
+    """
+
+    def __init__(self, evaluator: BatchedSource, model: ElasticModel, space: LeavingSpace) -> None:
+        self.evaluator = evaluator
+        self._model, self._space = model, space
+        require_imagewise(evaluator.task)
+
+    @property
+    def task(self) -> Task:
+        """What makes the scorers."""
+        return self.evaluator.task
+
+    @property
+    def batches(self) -> Iterable[Batch]:
+        """The images on which paths are scored, with their targets."""
+        return self.evaluator.batches
+
+    def __call__(self, paths: Sequence[ExecutionPath]) -> Iterator[Score | Exception]:
+        """The score of each canonical path, in order."""
+        left = iter(paths)
+        while some := list(islice(left, AT_ONCE)):
+            evaluation = self.begin(some)
+            evaluation.advance(range(len(some)))
+            for index in range(len(some)):
+                yield evaluation.score(index)
+
+    def begin(self, paths: Sequence[ExecutionPath]) -> "LeavingEvaluation":
+        """An evaluation that has seen no image yet."""
+        apart = [self._space.apart(path, self._model) for path in paths]
+        ways = list(dict.fromkeys(way for leaving in apart for way in leaving.ways))
+        return LeavingEvaluation(self.evaluator.begin(ways), ways, apart)
+
+
+class LeavingEvaluation:
+    """Paths with policies that see the images batch by batch.
+
+    Args:
+        evaluation: of the ways.
+        ways: paths without policies.
+        leaving: the paths with policies, of these ways.
+
+    Attributes:
+        scorers: one for each path with its policy.
+    """
+
+    def __init__(
+        self,
+        evaluation: PartialEvaluation,
+        ways: Sequence[ExecutionPath],
+        leaving: Sequence[Leaving],
+    ) -> None:
+        number = {way: i for i, way in enumerate(ways)}
+        self._evaluation = evaluation
+        self._ways = [[number[way] for way in one.ways] for one in leaving]
+        self.scorers = [
+            LeavingScorer([cast(ImagewiseScorer, evaluation.scorers[i]) for i in mine], one.shares)
+            for mine, one in zip(self._ways, leaving, strict=True)
+        ]
+
+    def advance(self, active: Sequence[int], *, batches: int | None = None) -> int:
+        """See :class:`~paretopath.evaluation.source.PartialEvaluation`."""
+        ways = sorted({way for index in active for way in self._ways[index]})
+        return self._evaluation.advance(ways, batches=batches)
+
+    def score(self, index: int) -> Score | Exception:
+        """The score of a path on the images that it has seen, or why there is none."""
+        try:
+            return self.scorers[index].compute()
+        except InvalidValueError as error:
+            return error
+
+
+class LeavingScorer:
+    """What a policy comes to, from what each exit that it asks said.
+
+    Args:
+        exits: scorers that judge image by image.
+        shares: of the images that come to each exit but the last, those that leave there.
+    """
+
+    def __init__(self, exits: Sequence[ImagewiseScorer], shares: Sequence[float]) -> None:
+        self._exits, self._shares = exits, shares
+
+    def update(self, output: object, target: object) -> None:
+        """Nothing: the exits' own scorers take the batches."""
+
+    @property
+    def confidence(self) -> npt.NDArray[np.floating]:
+        """(images,) how sure the exit was at which each image leaves."""
+        return self._of_exits([scorer.confidence for scorer in self._exits])
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """(images,) which answers are right."""
+        return self._of_exits([scorer.right for scorer in self._exits])
+
+    def resampled(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """See :class:`~paretopath.tasks.task.ResamplingScorer`."""
+        shares: npt.NDArray[np.float64] = draws @ self.right / draws.sum(axis=1)
+        return shares
+
+    def compute(self) -> Score:
+        """The share of right answers; InvalidValueError if an exit's outputs are not finite."""
+        for scorer in self._exits:
+            scorer.compute()
+        right = self.right
+        hits, samples = int(right.sum()), len(right)
+        return Score(hits / samples, proportion_error(hits, samples), samples)
+
+    def _of_exits(self, rows: Sequence[npt.NDArray[Number]]) -> npt.NDArray[Number]:
+        early = [scorer.confidence for scorer in self._exits[:-1]]
+        if not early:
+            return rows[-1]
+        return np.stack(rows)[leave_by_shares(early, self._shares), np.arange(len(rows[-1]))]
