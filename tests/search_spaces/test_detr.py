@@ -1,17 +1,22 @@
 """DETR and its relatives: equal to mmdet's, and what holds for every space."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("mmdet", reason="the extra detection is not installed")
 
+from paretopath.cost.table import CostTable
 from paretopath.elastic import ElasticModel, ElasticSpace
+from paretopath.errors import InvalidValueError
+from paretopath.tasks.detection.objects import PaddedImages
 from search_spaces.detr.space import DetrSpace
 from tests.search_spaces import detectors
-from tests.search_spaces.space_contract import SpaceContract, numbers
+from tests.search_spaces.space_contract import MacsOnly, SpaceContract, numbers
 
 
 class DetectorContract(SpaceContract):
@@ -96,3 +101,91 @@ class TestDeformableDetr(DetectorContract):
 
 class TestDino(DetectorContract):
     options = detectors.deformable("dino-4scale_r50_8xb2-12e_coco")
+
+
+@pytest.mark.parametrize("refines", [False, True])
+def test_other_forms_equal_mmdets(refines: bool) -> None:
+    """Deformable DETR without refinement, DAB-DETR."""
+    options = (
+        detectors.conditional("dab-detr_r50_8xb2-50e_coco")
+        if refines
+        else detectors.deformable("deformable-detr_r50_16xb2-50e_coco")
+    )
+    detector, model = detectors.original(DetrSpace(**options))
+    images = detectors.padded_images()
+    with torch.inference_mode():
+        found, expected = model(images).predict(), detectors.mmdets(detector)(images)
+    torch.testing.assert_close(numbers(found), numbers(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_deformable", [False, True])
+def test_subnets_of_once_for_all_and_smaller_images_build_price_learn_and_run(
+    is_deformable: bool,
+) -> None:
+    options = detectors.detr()
+    if is_deformable:
+        options = detectors.deformable("dino-4scale_r50_8xb2-12e_coco")
+    arguments = options["arguments"]
+    arguments["backbone"] = {"out_indices": (1, 3) if is_deformable else (3,)}
+    arguments["neck"]["in_channels"] = [512, 2048] if is_deformable else [2048]
+    space = DetrSpace(**options, backbone="ofa_resnet50", input_scales=(0.5, 1.0))
+    torch.manual_seed(0)
+    model = space.build()
+    rng = np.random.default_rng(0)
+    paths = [space.full, space.smallest, *(space.sample(rng) for _ in range(2))]
+    macs = CostTable(space, MacsOnly())(paths).macs
+    assert macs[1] == macs.min() and macs[0] == macs.max() > 10 * macs[1]
+    images, objects = detectors.padded_images(), detectors.targets()
+    with torch.inference_mode():
+        for path in paths:
+            with model.active(path):
+                expected = numbers(model(images))
+            found = numbers(model.extract(path)(images))
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    model.train()
+    with model.active(paths[2]):
+        output = model(PaddedImages(images.pixels, images.sizes, objects))
+    output.loss(objects).backward()
+    steps = model.steps(paths[2])
+    learnt = [any(p.grad is not None for p in s.unit.parameters()) for s in steps]
+    assert all(has for has, s in zip(learnt, steps, strict=True) if any(s.unit.parameters()))
+
+
+def test_boxes_stay_in_the_given_images_pixels_whatever_the_input_scale() -> None:
+    space = DetrSpace(**detectors.detr(), input_scales=(0.5, 1.0))
+    _, model = detectors.original(space)
+    images = detectors.padded_images()
+    with torch.inference_mode(), model.active({"input_scale": 0.5}):
+        found = model(images).predict()
+    widths = found.boxes[..., 2].amax(1)
+    assert (widths <= images.sizes[:, 1]).all() and (widths > images.sizes[:, 1] / 2).all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"config": "dino-4scale_r50_8xb2-12e_cocoo"}, "did you mean 'dino-4scale_r50_8xb2-12e_c"),
+        ({"config": "retinanet_r50_fpn_1x_coco"}, "is of RetinaNet; legal: DETR"),
+        ({"config": "nowhere.py"}, "there is no file nowhere.py"),
+        ({"arguments": {"decoder": {"layers": 3}}}, "unexpected keyword argument 'layers'"),
+        ({"exits": (1, 3)}, "exits must be decoder layers from 1 to 2, but got 3"),
+        ({"skippable": ["encoder.2"]}, "there is no block 'encoder.2'"),
+        ({"query_ratios": (0.5,)}, "query_ratios must include 1.0"),
+    ],
+)
+def test_a_mistake_is_one_sentence(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidValueError) as error:
+        DetrSpace(**{**detectors.detr(), **changed})
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_config_file_is_read_only_if_it_is_trusted(tmp_path: Path) -> None:
+    file, ran = tmp_path / "own.py", tmp_path / "ran"
+    content = f"model = {{'type': 'DETR'}}\nopen({str(ran)!r}, 'w').close()\n"
+    file.write_text(content)
+    with pytest.raises(InvalidValueError, match="set trust_config to true"):
+        DetrSpace(config=str(file))
+    assert not ran.exists()
+    with pytest.raises(InvalidValueError, match="must make a detector"):
+        DetrSpace(config=str(file), trust_config=True)
+    assert ran.exists()
