@@ -181,10 +181,11 @@ class FeedForward(nn.Module):
         self.hidden = self.fc1.out_features
         self.aligned = aligned
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> the same shape."""
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """(B, N, C) -> the same shape, added to ``skip``, which is ``x`` if not given."""
+        skip = x if skip is None else skip
         hidden = self.dropout(self.act(self.fc1(x)))
-        return x + self.behind(write(self.fc2, hidden, x if self.aligned else None))  # type: ignore[no-any-return]
+        return skip + self.behind(write(self.fc2, hidden, skip if self.aligned else None))  # type: ignore[no-any-return]
 
     def groups(self, prefix: str, name: str) -> Group:
         """Its hidden channels; see :meth:`Attention.groups`."""

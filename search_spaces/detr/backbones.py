@@ -12,6 +12,7 @@ from paretopath.paths import Decision, Value
 from search_spaces.blocks.space import BlocksSpace
 from search_spaces.detr.pieces import Inside
 from search_spaces.detr.states import Maps
+from search_spaces.detr.swin import SwinBackbone
 from search_spaces.ofa_resnet import OfaResNet50Space
 from search_spaces.ofa_resnet_units import STAGE_WIDTHS, WIDTHS, channels
 
@@ -45,7 +46,7 @@ class Backbone:
         kind: str | None,
         keep_ratios: tuple[float, ...],
         divisor: int,
-    ) -> "Backbone":
+    ) -> "Backbone | SwinBackbone":
         """The backbone of a detector's config.
 
         Args:
@@ -57,6 +58,8 @@ class Backbone:
         learns = not config.get("norm_eval", False)
         if kind == OFA:
             return cls(OfaResNet50Space(resolutions=(224,)), outputs, learns)
+        if config.get("type") == "SwinTransformer":
+            return SwinBackbone(tuple(config["depths"]), keep_ratios)
         inner = BlocksSpace(
             model="search_spaces.detr.library:build",
             arguments={"config": dict(config)},
@@ -65,6 +68,11 @@ class Backbone:
             divisor=divisor,
         )
         return cls(inner, outputs, learns)
+
+    @property
+    def measures_norms(self) -> bool:
+        """Whether paths need batch-norm statistics of their own."""
+        return self.space.batch_norm_per_path
 
     @property
     def is_ofa(self) -> bool:

@@ -9,8 +9,10 @@ import torch
 
 from paretopath.errors import InvalidValueError, nearest
 from search_spaces.detr.library import build, mmdet
+from search_spaces.detr.operators import provide
 
 TRANSFORMERS = ("DETR", "ConditionalDETR", "DABDETR", "DeformableDETR", "DINO")
+TWO_STAGE = ("FasterRCNN", "MaskRCNN")
 
 
 def read(config: str, arguments: Mapping[str, Any], *, trust: bool) -> dict[str, Any]:
@@ -35,12 +37,13 @@ def read(config: str, arguments: Mapping[str, Any], *, trust: bool) -> dict[str,
     if "model" not in whole:
         raise InvalidValueError(f"config must have a section model, but {config!r} has none")
     model = _merged(whole.model.to_dict(), arguments)
-    _forget_weights(model)
+    _prepare(model, without_operators=provide())
     kind = model.get("type")
-    if kind not in TRANSFORMERS:
+    known = (*TRANSFORMERS, *TWO_STAGE)
+    if kind not in known:
         raise InvalidValueError(
             f"config must be of a detector that the space knows, but {config!r} is of {kind}; "
-            f"{nearest(kind, TRANSFORMERS)}"
+            f"{nearest(kind, known)}"
         )
     return model  # type: ignore[no-any-return]
 
@@ -83,18 +86,25 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _forget_weights(node: Any) -> None:
-    """Takes away, in place, where a config would download weights from."""
+def _prepare(node: Any, *, without_operators: bool) -> None:
+    """Takes away, in place, where a config would download weights from.
+
+    Args:
+        node: of a config.
+        without_operators: whether RoIAlign must be torchvision's.
+    """
     if isinstance(node, dict):
         if node.get("init_cfg") and "Pretrained" in str(node["init_cfg"]):
             node["init_cfg"] = None
         if node.get("pretrained"):
             node["pretrained"] = None
+        if node.get("type") == "RoIAlign" and without_operators:
+            node["use_torchvision"] = True
         for value in node.values():
-            _forget_weights(value)
+            _prepare(value, without_operators=without_operators)
     elif isinstance(node, list | tuple):
         for value in node:
-            _forget_weights(value)
+            _prepare(value, without_operators=without_operators)
 
 
 def with_classes(model: dict[str, Any], num_classes: int | None) -> dict[str, Any]:
@@ -124,9 +134,12 @@ def detector(model: dict[str, Any]) -> Any:
     """
     from mmengine.config import ConfigDict
 
+    is_meta = torch.empty(0).is_meta  # inside ``with torch.device("meta")``
     try:
-        made = build(ConfigDict(copy.deepcopy(model)))
-        if torch.empty(0).is_meta:  # inside ``with torch.device("meta")``
+        # on the CPU in any case: mmdet reads numbers out of tensors
+        with torch.device("cpu"), torch.random.fork_rng(devices=[], enabled=is_meta):
+            made = build(ConfigDict(copy.deepcopy(model)))
+        if is_meta:
             made.to("meta")
         else:
             made.init_weights()

@@ -30,7 +30,7 @@ def mmdet() -> ModuleType:
 
             init_default_scope("mmdet")
             # it tells of each parameter that gets random weights
-            MMLogger.get_current_instance().setLevel(logging.WARNING)
+            MMLogger.get_current_instance().setLevel(logging.ERROR)
     except ImportError as error:
         raise MissingExtraError(
             f"the space detr needs mmdet: pip install 'paretopath[detection]' ({error})"

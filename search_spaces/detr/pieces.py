@@ -33,6 +33,7 @@ class Piece(Unit):
         kept: what decisions do; a decision that only changes the shape of what comes in keeps
             nothing.
         rows: groups of rows, which no layer reads.
+        lands: layers whose results themselves shall be the full model's, where they are re-solved.
         requires: where it runs.
         is_exit: whether its output is the model's.
     """
@@ -45,6 +46,7 @@ class Piece(Unit):
         groups: Sequence[Group] = (),
         kept: Kept | None = None,
         rows: Sequence[ChannelGroup] = (),
+        lands: Sequence[str] = (),
         requires: Condition | None = None,
         is_exit: bool = False,
     ) -> None:
@@ -54,6 +56,7 @@ class Piece(Unit):
         self.body = body
         self.groups, self.rows = tuple(groups), tuple(rows)
         self.kept = {decision: dict(values) for decision, values in kept.items()}
+        self.lands = {layer: Onto() for layer in lands}
         self.is_exit = is_exit
 
     def _entries(self, choice: Choice) -> dict[str, int]:
@@ -63,7 +66,7 @@ class Piece(Unit):
         return found
 
     def forward(self, state: State, choice: Choice) -> State:
-        with narrowed(self._entries(choice)):
+        with narrowed(self._entries(choice), self.lands):
             return self.body(state)
 
     def extract(self, choice: Choice) -> nn.Module:

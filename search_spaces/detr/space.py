@@ -2,7 +2,8 @@
 
 Carion et al., "End-to-End Object Detection with Transformers" (ECCV 2020, arXiv 2005.12872); Meng
 et al., Conditional DETR (arXiv 2108.06152); Liu et al., DAB-DETR (arXiv 2201.12329); Zhu et al.,
-Deformable DETR (arXiv 2010.04159); Zhang et al., DINO (arXiv 2203.03605). The models are mmdet's.
+Deformable DETR (arXiv 2010.04159); Zhang et al., DINO (arXiv 2203.03605); Ren et al., Faster R-CNN
+(arXiv 1506.01497); He et al., Mask R-CNN (arXiv 1703.06870), its boxes. The models are mmdet's.
 """
 
 from collections.abc import Mapping
@@ -15,13 +16,23 @@ from paretopath.elastic.options import Count, Counts, Names, Pixels, Shares, che
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, Decision
 from paretopath.weights.files import load_reference
-from search_spaces.detr.configuration import detector, read, with_classes
+from search_spaces.detr.configuration import TWO_STAGE, detector, read, with_classes
 from search_spaces.detr.library import mmdet
 from search_spaces.widths import fractions, head_counts, skippable_blocks
 
+_OF_CLASSES = (
+    "bbox_head.fc_cls.",
+    "bbox_head.cls_branches.",
+    "dn_query_generator.",
+    "roi_head.bbox_head.fc_cls.",
+    "roi_head.bbox_head.fc_reg.",
+    "roi_head.mask_head.conv_logits.",
+)
+"""Parameters whose shapes depend on how many classes there are."""
+
 
 class DetrSpace(ElasticSpace):
-    """The paths of a detection transformer.
+    """The paths of a detection transformer, or of a two-stage detector.
 
     Decisions, for a backbone's block B, encoder layer E and decoder layer D:
 
@@ -33,7 +44,9 @@ class DetrSpace(ElasticSpace):
       ``encoder.E.ffn_ratio``: share of the feed-forward network's hidden channels kept;
     - ``exit``: the decoder layer, from 1, behind which boxes are told;
     - ``queries``: how many are kept, best first;
-    - ``decoder.D.heads`` (of the attention to tokens), ``decoder.D.ffn_ratio``: as of encoders.
+    - ``decoder.D.heads`` (of the attention to tokens), ``decoder.D.ffn_ratio``: as of encoders;
+    - of two-stage detectors, ``neck.keep_ratio``, ``rpn.keep_ratio``, ``head.keep_ratio``: shares
+      of the channels inside each; ``proposals``: how many regions are kept, best first.
 
     Args:
         config: a config's name in mmdet, such as ``dino-4scale_r50_8xb2-12e_coco``, or a file.
@@ -48,9 +61,11 @@ class DetrSpace(ElasticSpace):
         divisor: of the channels that are kept there.
         head_ratios: shares of the attention heads that a layer may keep; rounded up.
         ffn_ratios: shares of the hidden channels that a feed-forward network may keep.
-        query_ratios: shares of the queries that may be kept; rounded up.
+        query_ratios: shares of the queries, or regions, that may be kept; rounded up.
         exits: decoder layers, from 1, behind which a path may end; all by default, the last always.
-        input_scales: values of ``input_scale``.
+        input_scales: values of ``input_scale``; of transformers alone.
+        width_ratios: shares of the channels inside the pyramid, the region proposals and the head
+            of a two-stage detector.
 
     Raises:
         InvalidValueError: an option outside its range, or a config that can't be searched.
@@ -75,6 +90,7 @@ class DetrSpace(ElasticSpace):
         query_ratios: Shares = (0.25, 0.5, 1.0),
         exits: Counts | None = None,
         input_scales: Shares = (1.0,),
+        width_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
     ) -> None:
         mmdet()
         from search_spaces.detr.backbones import Backbone
@@ -89,27 +105,41 @@ class DetrSpace(ElasticSpace):
             keep_ratios=fractions("keep_ratios", keep_ratios),
             divisor=divisor,
         )
-        layers = len(example.decoder.layers)
+        self.is_two_stage = self.model["type"] in TWO_STAGE
+        layers = 1 if self.is_two_stage else len(example.decoder.layers)
         self.exits = _exits(exits, layers)
-        self.encoders = [f"encoder.{i}" for i in range(len(example.encoder.layers))]
+        encoders = 0 if self.is_two_stage else len(example.encoder.layers)
+        self.encoders = [f"encoder.{i}" for i in range(encoders)]
         self.skippable = skippable_blocks(skippable, [*self.backbone.skippable, *self.encoders])
         self.ratios = {
             "heads": fractions("head_ratios", head_ratios),
             "ffn": fractions("ffn_ratios", ffn_ratios),
             "queries": fractions("query_ratios", query_ratios),
             "scales": fractions("input_scales", input_scales),
+            "widths": fractions("width_ratios", width_ratios),
         }
+        if self.is_two_stage and len(self.ratios["scales"]) > 1:
+            raise InvalidValueError(
+                "input_scales must be 1.0 alone for a two-stage detector, whose boxes are in "
+                f"pixels, but got {list(self.ratios['scales'])}"
+            )
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         shape = (int(self.model["backbone"].get("in_channels", 3)), int(height), int(width))
         super().__init__(self._decisions(example), input_shape=shape)
-        self.num_classes = int(example.bbox_head.num_classes)
-        self.batch_norm_per_path = self.backbone.space.batch_norm_per_path
+        head = example.roi_head.bbox_head if self.is_two_stage else example.bbox_head
+        self.num_classes = int(head.num_classes)
+        self.batch_norm_per_path = self.backbone.measures_norms
 
     def _decisions(self, example: Any) -> list[Decision]:
         decisions = []
         if len(self.ratios["scales"]) > 1:
             decisions.append(Decision("input_scale", self.ratios["scales"]))
         decisions += self.backbone.decisions(self.skippable)
+        if self.is_two_stage:
+            from search_spaces.detr import two_stage
+
+            of_regions = self.ratios["widths"], self.ratios["queries"]
+            return [*decisions, *two_stage.decisions(example, *of_regions)]
         for name, layer in zip(self.encoders, example.encoder.layers, strict=True):
             runs = Condition(f"{name}.run", (True,)) if name in self.skippable else None
             if runs is not None:
@@ -144,8 +174,7 @@ class DetrSpace(ElasticSpace):
         """See :meth:`ElasticSpace.units`."""
         model = self.reference()
         if checkpoint is not None:
-            heads = ("bbox_head.fc_cls.", "bbox_head.cls_branches.", "dn_query_generator.")
-            load_reference(model, checkpoint, replaceable=heads)
+            load_reference(model, checkpoint, replaceable=_OF_CLASSES)
         return self.units_of(model)
 
     def units_of(self, model: Any) -> list[Unit]:
@@ -154,11 +183,17 @@ class DetrSpace(ElasticSpace):
         from search_spaces.detr.chain import Chain
 
         around = (SCALE,) if SCALE in self.positions else ()
+        widths = self.backbone.widths(), self.backbone.level_entries()
+        if self.is_two_stage:
+            from search_spaces.detr import two_stage
+
+            backbone = self.backbone.units(model.backbone, self.skippable, around)
+            return [*backbone, *two_stage.units(self, model, around, *widths)]
         chain = Chain(self, model, self.exits, around)
         return [
             *([Resize()] if around else []),
             *self.backbone.units(model.backbone, self.skippable, around),
-            chain.neck(self.backbone.widths(), self.backbone.level_entries()),
+            chain.neck(*widths),
             *chain.encoder(),
             chain.queries(),
             *chain.decoder(),

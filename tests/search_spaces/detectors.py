@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from paretopath.elastic import ElasticModel
 from paretopath.tasks.detection.objects import Detections, Objects, PaddedImages
@@ -103,6 +104,45 @@ def conditional(config: str) -> dict[str, Any]:
     )
 
 
+def two_stage(config: str, swin: bool) -> dict[str, Any]:
+    """Options of a Faster or Mask R-CNN over a ResNet or a Swin transformer."""
+    channels = [8, 16] if swin else [8, 16, 32]
+    levels = len(channels)
+    inner: dict[str, Any] = backbone((0, 1, 2))
+    if swin:
+        inner = {
+            "embed_dims": 8,
+            "depths": (2, 2),
+            "num_heads": (2, 2),
+            "strides": (4, 2),
+            "window_size": 4,
+            "out_indices": (0, 1),
+            "drop_path_rate": 0.0,
+        }
+    strides = [4, 8, 16, 32][: levels + 1]
+    anchors = {"scales": [4], "strides": strides}
+    extractor = {"out_channels": 8, "featmap_strides": strides[:levels]}
+    head = {"in_channels": 8, "fc_out_channels": 16}
+    roi: dict[str, Any] = {"bbox_roi_extractor": extractor, "bbox_head": head}
+    if "mask" in config:
+        masks = {"num_convs": 1, "in_channels": 8, "conv_out_channels": 8}
+        roi |= {"mask_roi_extractor": extractor, "mask_head": masks}
+    regions = {"max_per_img": 30, "nms_pre": 40, "nms": {"type": "nms", "iou_threshold": 0.7}}
+    options = _options(
+        config,
+        {
+            "backbone": inner,
+            "neck": {"in_channels": channels, "out_channels": 8, "num_outs": levels + 1},
+            "rpn_head": {"in_channels": 8, "feat_channels": 8, "anchor_generator": anchors},
+            "roi_head": roi,
+            "test_cfg": {"rpn": regions},
+            "train_cfg": {"rpn_proposal": regions},
+        },
+    )
+    del options["arguments"]["num_queries"]
+    return options
+
+
 def padded_images(seed: int = 0) -> PaddedImages:
     """Two images of other sizes than their batch."""
     sizes = torch.tensor([[64, 80], [50, 96]])
@@ -129,12 +169,22 @@ def mmdets(model: Any) -> Callable[[Any], Detections]:
         batch = PaddedImages.of(images)
         shape = tuple(batch.pixels.shape[-2:])
         samples = [
-            DetDataSample(metainfo={"img_shape": tuple(size), "batch_input_shape": shape})
+            DetDataSample(
+                metainfo={
+                    "img_shape": tuple(size),
+                    "ori_shape": tuple(size),
+                    "batch_input_shape": shape,
+                    "pad_shape": shape,
+                    "scale_factor": (1.0, 1.0),
+                }
+            )
             for size in batch.sizes.tolist()
         ]
         found = [s.pred_instances for s in model.predict(batch.pixels, samples, rescale=False)]
         return Detections(
-            *(torch.stack([f[name] for f in found]) for name in ("bboxes", "scores", "labels"))
+            pad_sequence([each.bboxes for each in found], batch_first=True),
+            pad_sequence([each.scores for each in found], batch_first=True),
+            pad_sequence([each.labels for each in found], batch_first=True, padding_value=-1),
         )
 
     return predict
