@@ -218,10 +218,10 @@ def _values(model: nn.Module, graph: fx.Graph, images: Tensor) -> dict[fx.Node, 
 
 def _forget_defaults(graph: fx.Graph) -> None:
     """Takes away the arguments that tracing fixed, and its checks of them."""
-    _, *others = [node for node in graph.nodes if node.op == "placeholder"]
-    for node in others:
-        for user in list(node.users):
-            graph.erase_node(user)
+    _, *fixed = [node for node in graph.nodes if node.op == "placeholder"]
+    for node in fixed:
+        fixed += [user for user in node.users if user not in fixed]
+    for node in reversed(fixed):
         graph.erase_node(node)
 
 

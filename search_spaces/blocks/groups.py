@@ -5,6 +5,7 @@ together. A group is taken if it begins and ends inside the piece, so that no ot
 it.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +19,8 @@ from torch_pruning._helpers import _HybridIndex
 
 from search_spaces.blocks.layers import can_be_narrowed, inputs, outputs
 
-_MOST = 100_000
-"""Channels of a layer, flattened positions included, that are followed."""
+_MOST = 500_000
+"""Channels that are followed from one layer, each counted at every step that it takes."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,15 @@ class Found:
 def find_groups(body: nn.Module, state: Any) -> Found:
     """The groups of channels of a piece.
 
+    It runs a copy: some modules keep what they computed, and autograd's graph with it.
+
     Args:
         body: takes a state and gives the next one.
         state: an example.
     """
     if sum(isinstance(module, nn.Conv2d | nn.Linear) for module in body.modules()) < 2:
         return Found((), {})  # channels need a layer that makes them and one that reads them
+    body = copy.deepcopy(body)
     try:
         with torch.enable_grad():
             found = list(_torch_prunings(body, state))
@@ -232,7 +236,7 @@ def _followed(
     with each channel of a node followed once.
 
     Raises:
-        ValueError: channels are multiplied beyond :data:`_MOST`.
+        ValueError: reshapes multiply them beyond :data:`_MOST`.
     """
     prune = graph.get_pruner_of_module(module).prune_out_channels
     if isinstance(module, nn.Conv2d) and module.groups == module.out_channels > 1:
@@ -240,6 +244,7 @@ def _followed(
     root = graph.module2node[module]
     followed = {(root, prune): {channel: channel for channel in channels}}
     pending = [(root, prune, [_HybridIndex(idx=i, root_idx=i) for i in channels])]
+    steps = 0
     while pending:
         node, prune, indices = pending.pop()
         for dependency in node.dependencies:
@@ -248,11 +253,12 @@ def _followed(
             mapped = indices
             for mapping in dependency.index_mapping:
                 mapped = mapped if mapping is None else mapping(mapped)
+                steps += len(mapped)
+                if steps > _MOST:
+                    raise ValueError("its channels are reshaped into too many")
             known = followed.setdefault((dependency.target, dependency.handler), {})
             new = [index for index in mapped if index.idx not in known]
             known.update((index.idx, index.root_idx) for index in new)
-            if len(known) > _MOST:
-                raise ValueError("its channels are reshaped into too many")
             if new:
                 pending.append((dependency.target, dependency.handler, new))
     return {where: roots for where, roots in followed.items() if roots}

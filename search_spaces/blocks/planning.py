@@ -107,12 +107,21 @@ def _look(piece: Piece, body: nn.Module, state: Any) -> _Look:
 
 
 def _signature(piece: Piece, body: nn.Module, state: Any) -> Hashable:
-    """What is equal for blocks that are alike: classes, settings, shapes."""
-    if not piece.only_calls:
+    """What is equal for blocks that are alike: how they are called, classes, settings, shapes."""
+    if piece.block is None:
         return piece.name
     leaves, structure = tree_flatten(state)
     shapes = tuple(getattr(leaf, "shape", leaf) for leaf in leaves)
-    return str(structure), shapes, tuple(_described(body.get_submodule(str(piece.block))))
+    block = tuple(_described(body.get_submodule(piece.block)))
+    return str(structure), shapes, piece.replaces, tuple(_calls(piece)), block
+
+
+def _calls(piece: Piece) -> Iterator[Hashable]:
+    """A piece's graph without names."""
+    places = {node: f"node {i}" for i, node in enumerate(piece.graph.nodes)}
+    for node in piece.graph.nodes:
+        target = "" if node.target in (piece.block, node.name) else str(node.target)
+        yield node.op, target, repr(fx.node.map_arg((node.args, node.kwargs), places.get))
 
 
 def _described(block: nn.Module) -> Iterator[Hashable]:

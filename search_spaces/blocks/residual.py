@@ -4,6 +4,7 @@ Autograd's graph says it: from the output back to the input through a sum, and b
 nothing but activations and other orders of the same elements.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,8 @@ class Sum:
 def sum_of(body: nn.Module, state: Any, place: int) -> Sum | None:
     """The sum that makes a piece's output from its input; None if there is none.
 
+    It runs a copy: some modules keep what they computed, and autograd's graph with it.
+
     Args:
         body: of the piece.
         state: an example that reaches it; a tensor, or a tuple of several.
@@ -50,6 +53,7 @@ def sum_of(body: nn.Module, state: Any, place: int) -> Sum | None:
     parts = list(state) if isinstance(state, tuple) else [state]
     if not isinstance(parts[place], Tensor) or not parts[place].is_floating_point():
         return None
+    body = copy.deepcopy(body)
     x = parts[place] = parts[place].detach().requires_grad_()
     with torch.enable_grad():
         out = body(tuple(parts) if isinstance(state, tuple) else x)

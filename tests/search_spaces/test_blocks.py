@@ -98,6 +98,33 @@ class UNet(nn.Module):
         return out
 
 
+class Keeping(nn.Module):
+    """Adds to its input, and keeps what it computed on the way."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.into = nn.Linear(width, 2 * width)
+        self.back = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = self.into(x)
+        out: Tensor = x + self.back(self.kept.relu())
+        return out
+
+
+class WithDefaults(nn.Module):
+    """Takes more than images, with defaults."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(nn.Linear(3, width), Keeping(width), Keeping(width))
+        self.head = nn.Linear(width, 4)
+
+    def forward(self, x: Tensor, is_causal: bool = False, scale: float = 1.0) -> Tensor:
+        out: Tensor = self.head(self.blocks(x.flatten(2).transpose(1, 2)).mean(1))
+        return -out if is_causal else out
+
+
 def make_space(**options: Any) -> BlocksSpace:
     space = search_spaces.create("blocks", **options)
     assert isinstance(space, BlocksSpace)
@@ -128,6 +155,14 @@ def test_architectures_run_as_they_are_narrowed_and_extracted(name: str) -> None
     holds_the_invariants(
         make_space(**{"model": name, **PUBLISHED[name], "arguments": SHALLOW[name]})
     )
+
+
+def test_arguments_with_defaults_and_blocks_that_keep_results_are_no_hindrance() -> None:
+    model = "tests.search_spaces.test_blocks:WithDefaults"
+    space = make_space(model=model, input_shape=[3, 4, 4], divisor=1)
+    names = {decision.name for decision in space.decisions}
+    assert names == {f"blocks.{i}.{what}" for i in (1, 2) for what in ("run", "keep_ratio")}
+    holds_the_invariants(space)
 
 
 @pytest.mark.slow

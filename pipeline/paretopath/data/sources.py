@@ -1,6 +1,7 @@
 """Where images and labels come from: scikit-learn's digits, or what `datasets` can load."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
@@ -153,17 +154,19 @@ def open_tables(config: Data) -> dict[str, Any]:
     files: dict[str, list[str]] | None = None
     if config.data_files is not None:
         files = {name: list(some) for name, some in config.data_files.items()}
+    is_local = config.source in LOCAL_SOURCES
     try:
-        if config.source == FROM_DISK:
-            loaded = datasets.load_from_disk(config.data_dir)
-        else:
-            loaded = datasets.load_dataset(
-                config.source,
-                config.config,
-                data_dir=config.data_dir,
-                data_files=files,
-                revision=config.revision,
-            )
+        with _without_bars() if is_local else nullcontext():
+            if config.source == FROM_DISK:
+                loaded = datasets.load_from_disk(config.data_dir)
+            else:
+                loaded = datasets.load_dataset(
+                    config.source,
+                    config.config,
+                    data_dir=config.data_dir,
+                    data_files=files,
+                    revision=config.revision,
+                )
     # datasets, pyarrow, the hub and the file system raise their own kinds
     except Exception as error:
         reason = " ".join(str(error.__cause__ or error).split())
@@ -178,6 +181,20 @@ def open_tables(config: Data) -> dict[str, Any]:
                     f"but got {column!r}; {nearest(column, table.column_names)}"
                 )
     return tables
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keeps the bars of `datasets` off the screen: what is local takes no download to watch."""
+    import datasets
+
+    shows = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shows:
+            datasets.enable_progress_bars()
 
 
 def _explain_missing_label(config: Data, column: str, tables: Mapping[str, Any]) -> None:
@@ -210,10 +227,29 @@ def _check_files(config: Data) -> None:
     folder = config.data_dir
     if folder is not None and not is_url(folder) and not Path(folder).is_dir():
         raise DataError(f"data.data_dir must be a folder, but there is none at {folder}")
+    if config.source in FOLDER_BUILDERS and folder is not None and not is_url(folder):
+        _check_pictures(Path(folder))
     for files in (config.data_files or {}).values():
         for file in files:
             if not is_url(file) and not glob(file, recursive=True):
                 raise DataError(f"data.data_files must name files, but there is none at {file}")
+
+
+def _check_pictures(folder: Path) -> None:
+    """Raises DataError where a folder holds no picture, by the ends of names."""
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+    ends: set[str] = set()
+    for file in folder.rglob("*"):
+        if file.is_file():
+            ends.add(file.suffix.lower())
+            if file.suffix.lower() in ImageFolder.EXTENSIONS:
+                return
+    others = ", ".join(sorted(end or "no ending" for end in ends)[:5])
+    raise DataError(
+        f"data.data_dir must be a folder with a folder of pictures (.jpg, .png, …) for each class, "
+        f"but there is no picture in {folder}" + (f", only files with {others}" if others else "")
+    )
 
 
 def _check_hub(name: str) -> None:

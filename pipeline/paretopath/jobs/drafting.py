@@ -229,8 +229,8 @@ def _learning(drafted: Draft) -> list[str]:
         train = (
             "train:\n"
             f"  parameters: new # {why}; all fine-tunes everything, at lr 1e-4\n"
-            f"  epochs: {_epochs(images, 1000, 10, 40)}\n"
-            "  lr: 1e-2\n"
+            f"  epochs: {_epochs(images, 300, 10, 40)}\n"
+            "  lr: 3e-3\n"
             "  warmup_epochs: 1"
         )
         rate = "1e-4"

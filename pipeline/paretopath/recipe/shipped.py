@@ -17,7 +17,7 @@ class ShippedRecipe:
     Attributes:
         name: by which it is asked for.
         file: where it is.
-        about: what it searches, in a sentence.
+        about: what it searches, in a sentence without what stands in parentheses.
         needs: what must be had for it: ``images from the hub``; nothing if it runs offline.
     """
 
@@ -63,7 +63,7 @@ def _described(file: Path) -> ShippedRecipe:
     text = file.read_text(encoding="utf-8")
     comment = re.match(r"(?:#.*\n)+", text)
     words = " ".join(re.sub(r"^# ?", "", comment[0], flags=re.MULTILINE).split()) if comment else ""
-    about = re.split(r"(?<=\.)\s", words, maxsplit=1)[0]
+    about = re.sub(r" \([^)]*\)", "", re.split(r"(?<=\.)\s", words, maxsplit=1)[0])
     return ShippedRecipe(file.stem, file, about, _needs(load_recipe(file)))
 
 

@@ -134,7 +134,8 @@ def test_a_head_for_other_classes_is_trained_first(
 
 
 def test_what_was_found_is_shown_and_what_is_typed_next(said: Said, photos: Path) -> None:
-    status, out, _ = said("init", "--model", "test_resnet", "--data", photos)
+    status, out, err = said("init", "--model", "test_resnet", "--data", photos)
+    assert "examples/s" not in err and "files/s" not in err  # the bars of the data library
     assert status == 0 and out.endswith("Written: recipe.yaml Next: paretopath search recipe.yaml")
     for shown in ("3: ant, bee, fly", "grey, sides of 40 to 48 pixels", "images of 3 x 64 x 64"):
         assert shown in out
@@ -145,6 +146,8 @@ def test_what_was_found_is_shown_and_what_is_typed_next(said: Said, photos: Path
     [
         (["--data", "nowhere"], "there is none at"),
         (["--data", "bare"], "needs at least two such folders"),
+        (["--data", "texts"], "there is no picture in texts, only files with .txt"),
+        (["--data", "texts/empty"], "there is no picture in texts/empty"),
         (["--model", "test_resnett"], "did you mean 'test_resnet'?"),
         (["--model", "test_resnet.r160_in1kk"], "did you mean 'test_resnet.r160_in1k'?"),
         (["--weights", "absent.pth"], "there is no weights file absent.pth"),
@@ -160,6 +163,8 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(
 ) -> None:
     Path("text.pth").write_text("no weights")
     Path("bare/one").mkdir(parents=True)
+    Path("texts/empty").mkdir(parents=True)
+    Path("texts/one.txt").write_text("no picture")
     Image.new("RGB", (8, 8)).save("bare/one/1.png")
     before = set(Path().iterdir())
     given = {"--model": "test_resnet", "--data": str(photos)}
