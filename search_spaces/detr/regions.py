@@ -125,7 +125,7 @@ class Propose(nn.Module):
         return torch.cat(boxes, 1), torch.cat(scores, 1), torch.cat(levels)
 
 
-@torch.library.custom_op("paretopath::keep_best", mutates_args=())
+@torch.library.custom_op("paretopath::nms", mutates_args=())
 def keep_best(boxes: Tensor, scores: Tensor, levels: Tensor, threshold: float, most: int) -> Tensor:
     """Non-maximum suppression to a fixed number: indices (most,), the surest first, -1 after them.
 

@@ -165,9 +165,39 @@ _OPERATIONS_PER_OUTPUT = {
 }
 
 
+def _bilinear_samples(args: tuple[Any, ...], out: Tensor) -> tuple[int, int]:
+    """``grid_sampler``: each result is mixed of four neighbours, wherever its place is."""
+    return 4 * out.numel() + args[1].numel(), 8 * out.numel()
+
+
+def _regions(args: tuple[Any, ...], out: Tensor) -> tuple[int, int]:
+    """``roi_align``: each result is the mean of some bilinear samples, 2 x 2 where not said."""
+    samples = args[5] ** 2 if len(args) > 5 and args[5] > 0 else 4
+    return 4 * samples * out.numel() + args[1].numel(), 9 * samples * out.numel()
+
+
+def _suppression(args: tuple[Any, ...], out: Tensor) -> tuple[int, int]:
+    """``nms``: each box that is kept is compared with all others, ten operations an overlap."""
+    boxes, scores = args[:2]
+    return boxes.numel() + scores.numel(), 10 * len(boxes) * out.numel()
+
+
+# Operators that read what their other inputs point at: elements read, and operations.
+_GATHERS: dict[str, Callable[[tuple[Any, ...], Tensor], tuple[int, int]]] = {
+    "grid_sampler_2d": _bilinear_samples,
+    "roi_align": _regions,
+    "nms": _suppression,
+}
+
+
 def _pass(operator: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Layer:
     read = sum(t.numel() for t in _tensors((args, kwargs)))
     result = out[0] if isinstance(out, tuple | list) else out
+    if operator in _GATHERS:
+        read, operations = _GATHERS[operator](args, result)
+        return Layer(
+            "other", reads=read, writes=result.numel(), operations=operations, operator=operator
+        )
     written = result.numel() if isinstance(result, Tensor) else 0
     if "pool" in operator:
         operations = max(read, written)

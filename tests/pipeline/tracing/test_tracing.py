@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from paretopath.elastic import Choice, ElasticSpace, State, Unit
@@ -72,3 +73,19 @@ def test_convolutions_along_a_line_and_transposed_ones_are_recorded(groups: int)
     line, spread = [layer for layer in recorder.layers if layer.kind == "convolution"]
     assert total_macs([line]) == 5 * 4 * 6 * 3 // groups
     assert total_macs([spread]) == 5 * 7 * 4 * 6 * (2 * 3) // groups
+
+
+def test_sampling_and_suppression_are_passes_over_what_they_read() -> None:
+    features = torch.empty(1, 8, 20, 30, device="meta")
+    grid = torch.empty(1, 5, 7, 2, device="meta")
+    rois = torch.empty(6, 5, device="meta")
+    with Recorder() as recorder:
+        sampled = torch.nn.functional.grid_sample(features, grid, align_corners=False)
+        pooled = torchvision.ops.roi_align(features, rois, (7, 7), sampling_ratio=2)
+    first, *_, last = recorder.layers
+    assert (first.operator, last.operator) == ("grid_sampler_2d", "roi_align")
+    # four neighbours of each result, and where it lies; not the whole map
+    assert first.reads == 4 * sampled.numel() + grid.numel()
+    assert first.writes == sampled.numel() and first.macs == 0
+    assert last.reads == 4 * 4 * pooled.numel() + rois.numel()
+    assert first.operations < first.reads * 2 and last.operations > last.writes
