@@ -58,7 +58,8 @@ def mmdets(config: str) -> float:
         detector.roi_head.mask_head = None
     meta = {"img_shape": SIZE, "batch_input_shape": SIZE, "pad_shape": SIZE}
     sample = DetDataSample(metainfo=meta)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+    detector.requires_grad_(False)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
         detector._forward(torch.zeros(1, 3, *SIZE), [sample])
     return counter.get_total_flops() / 2e9
 

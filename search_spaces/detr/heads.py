@@ -13,7 +13,7 @@ from paretopath.tasks.detection.objects import Detections, Objects
 from search_spaces.detr.decoding import moved_from
 from search_spaces.detr.matching import distance
 from search_spaces.detr.objects import instances, metas
-from search_spaces.detr.states import Boxes, Denoising, Queries
+from search_spaces.detr.states import Boxes, Denoising, Proposed, Queries
 
 
 class Head(nn.Module):
@@ -88,7 +88,7 @@ class DetrDetections(Batched):
 
     found: Boxes
     sizes: Tensor
-    proposals: Boxes | None
+    proposals: Proposed | None
     denoising: Denoising | None
     criterion: Any
     layers: int
@@ -115,13 +115,19 @@ class DetrDetections(Batched):
             of_noise = self.criterion._loss_dn_single
             total = total + sum(of_noise(logits, boxes, objects, known, self.denoising.meta))
         if self.proposals is not None:
-            if not isinstance(self.criterion, DINOHead):  # they tell objects from none
-                objects = copy.deepcopy(objects)
-                for one in objects:
-                    one.labels = torch.zeros_like(one.labels)
-            lost = sum(single(self.proposals.logits, self.proposals.boxes, objects, known))
+            lost = self.proposals.lost(lambda found: self._of_proposals(found, objects, known))
             total = total + lost / self.layers
         return total.sum()  # mmdet's of no denoising queries has a dimension
+
+    def _of_proposals(self, found: Boxes, objects: list[Any], known: list[Any]) -> Tensor:
+        if not isinstance(self.criterion, DINOHead):  # they tell objects from none
+            objects = copy.deepcopy(objects)
+            for one in objects:
+                one.labels = torch.zeros_like(one.labels)
+        lost: Tensor = sum(
+            self.criterion.loss_by_feat_single(found.logits, found.boxes, objects, known)
+        )
+        return lost
 
     def predict(self) -> Detections:
         """The surest of them, as mmdet's head chooses; as many in each image."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from search_spaces.detr.encoding import centres
 from search_spaces.detr.objects import instances
 from search_spaces.detr.pieces import Count, Rows
-from search_spaces.detr.states import Boxes, Denoising, Queries, Tokens
+from search_spaces.detr.states import Boxes, Denoising, Proposed, Queries, Tokens
 
 QUERIES = "queries"
 """The decision, and the group of entries, that says how many there are."""
@@ -91,9 +91,9 @@ class Proposals(nn.Module):
         if not (self.training and tokens.targets is not None):
             return queries
         if self.noise is None:  # of all tokens, by mmdet's loss
-            return replace(queries, proposals=Boxes(logits, raw.sigmoid()))
+            return replace(queries, proposals=Proposed(Boxes(logits, raw.sigmoid())))
         logits = logits.gather(1, best.expand(-1, -1, logits.shape[-1]))
-        queries = replace(queries, proposals=Boxes(logits, chosen.sigmoid()))
+        queries = replace(queries, proposals=Proposed(Boxes(logits, chosen.sigmoid())))
         return self._with_denoising(queries, detached)
 
     def _of_proposals(self, chosen: Tensor, tokens: Tokens) -> Queries:

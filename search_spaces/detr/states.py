@@ -1,5 +1,6 @@
 """What a detector's units hand on: maps, tokens, queries; and what its exits give."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +106,24 @@ class Boxes(Batched):
     boxes: Tensor
 
 
+class Proposed:
+    """What was found before any query; what all exits of a step lose by it is found once.
+
+    Args:
+        found: of the tokens.
+    """
+
+    def __init__(self, found: Boxes) -> None:
+        self.found = found
+        self._lost: Tensor | None = None
+
+    def lost(self, by: Callable[[Boxes], Tensor]) -> Tensor:
+        """The loss of what was found, as ``by`` has it the first time."""
+        if self._lost is None:
+            self._lost = by(self.found)
+        return self._lost
+
+
 @dataclass(frozen=True)
 class Queries(Batched):
     """What decoder layers work on: Q queries of an image, and the tokens that they look at.
@@ -125,4 +144,4 @@ class Queries(Batched):
     references: Tensor | None
     tokens: Tokens
     denoising: Denoising | None = None
-    proposals: Boxes | None = None
+    proposals: Proposed | None = None
