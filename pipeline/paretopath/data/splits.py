@@ -58,6 +58,10 @@ class Normalisation:
         scale = 255.0 if images.dtype == torch.uint8 else 1.0
         return (images / scale - self.mean) / self.std
 
+    def undone(self, images: Tensor) -> Tensor:
+        """(B, C, Y, X) normalised -> uint8."""
+        return ((images.cpu() * self.std + self.mean).clamp(0, 1) * 255).round().to(torch.uint8)
+
 
 class Split(Dataset[Batch]):
     """A part of a data set, as tensors.

@@ -8,7 +8,7 @@ from paretopath.elastic.own import OwnFolder, PathTensors
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.evaluator import Batch, Evaluation, Evaluator
 from paretopath.paths import ExecutionPath, Value
-from paretopath.tasks.task import Score, Task
+from paretopath.tasks.task import Score, Scorer, Task
 
 AT_ONCE = 8
 """Paths that are fitted together: what they have for themselves is held in memory."""
@@ -22,6 +22,18 @@ class Fit(Protocol):
     ) -> Mapping[ExecutionPath, PathTensors]:
         """What canonical paths have, those left out that need nothing."""
         ...
+
+
+def scored(
+    evaluator: "Evaluator | FittedEvaluator", paths: Sequence[Mapping[str, Value]]
+) -> Iterator[tuple[Score | InvalidValueError, Scorer]]:
+    """The score of each canonical path, in order, and the scorer that it is of."""
+    left = iter(paths)
+    while some := list(islice(left, AT_ONCE)):
+        evaluation = evaluator.begin(some)
+        evaluation.advance(range(len(some)))
+        for index in range(len(some)):
+            yield evaluation.score(index), evaluation.scorers[index]
 
 
 class FittedEvaluator:

@@ -1,18 +1,20 @@
 """The search of a run, its front and its report."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from paretopath.elastic import ElasticModel
 from paretopath.elastic.own import OwnFolder
 from paretopath.errors import RunDirectoryError
+from paretopath.evaluation.fitted import scored
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import Front, Point, TrialRecord
 from paretopath.jobs.browsing import show_search, unit_costs
 from paretopath.jobs.exits import exits_run
 from paretopath.jobs.leaving import left_early, without_policies
+from paretopath.jobs.pictures import load_pictures, save_pictures
 from paretopath.jobs.sharing import share_search, wants_workers
 from paretopath.jobs.worker import open_evaluator, search_settings
 from paretopath.progress import PhaseListener, phase, unheard
@@ -37,7 +39,7 @@ from paretopath.search.alike import FirstScores
 from paretopath.search.storage import has_study
 from paretopath.showing.report import ReportRun, write_report
 from paretopath.showing.tracking import NullTracking, Objective, Tracking
-from paretopath.tasks.task import Score
+from paretopath.tasks.task import ClasswiseScorer, Score
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +110,9 @@ def search_run(
     front = make_front(run.recipe, parts, plain)
     if model is not None:
         with phase(on_phase, "scoring the front on test"):
-            front = with_test(front, parts.images, model, run.own())
+            front, by_class = with_test(front, parts.images, model, run.own())
+        points = list({point.id: point for point in (*front.points, front.full)}.values())
+        save_pictures(run, parts.images, model, points, by_class)
     if run.front_file.is_file():
         front = with_retrained(front, run.front())
     front.save(run.front_file)
@@ -158,6 +162,7 @@ def save_report(run: Run, file: Path | None = None) -> None:
         unit_costs(build_table(run, space), front),
         versions,
         Sensitivity.load(measured) if measured.is_file() else None,
+        load_pictures(run),
     )
     write_report(file or run.report_file, [shown], title=run.recipe.name)
 
@@ -192,12 +197,21 @@ def make_front(recipe: Recipe, parts: Parts, trials: Sequence[TrialRecord]) -> F
     )
 
 
-def with_test(front: Front, scoring: Scoring, model: ElasticModel, kept: OwnFolder) -> Front:
-    """The front with test accuracies of its points and of the full path, before retraining."""
+def with_test(
+    front: Front, scoring: Scoring, model: ElasticModel, kept: OwnFolder
+) -> tuple[Front, dict[str, Mapping[int, float | None]]]:
+    """The front with test accuracies of its points and of the full path, before retraining; and
+    those of each class by path id, where the task tells them.
+    """
     points = list({point.id: point for point in (*front.points, front.full)}.values())
-    scores = scoring.evaluator(model, "test", kept=kept)([point.path for point in points])
-    return front.updated(
-        replace(point, test_accuracy=score.value, test_error=score.error)
-        for point, score in zip(points, scores, strict=True)
-        if isinstance(score, Score)
-    )
+    evaluator = scoring.evaluator(model, "test", kept=kept)
+    updated: list[Point] = []
+    by_class: dict[str, Mapping[int, float | None]] = {}
+    for point, (score, scorer) in zip(
+        points, scored(evaluator, [point.path for point in points]), strict=True
+    ):
+        if isinstance(score, Score):
+            updated.append(replace(point, test_accuracy=score.value, test_error=score.error))
+            if isinstance(scorer, ClasswiseScorer):
+                by_class[point.id] = scorer.by_class()
+    return front.updated(updated), by_class

@@ -87,6 +87,11 @@ class RunDirectory:
         return self.directory / "sensitivity.json"
 
     @property
+    def pictures_file(self) -> Path:
+        """Some images with what the front's paths find in them, where the task can draw that."""
+        return self.directory / "pictures.json"
+
+    @property
     def measured_file(self) -> Path:
         """What devices took for its paths."""
         return self.directory / "measured.json"

@@ -1,8 +1,9 @@
 """The contract of a task, and the accuracy that it measures."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +87,42 @@ class ImagewiseScorer(Scorer, Protocol):
     @property
     def confidence(self) -> npt.NDArray[np.floating]:
         """(images,) how sure the model was of them: the task's own confidence."""
+        ...
+
+
+@runtime_checkable
+class ClasswiseScorer(Scorer, Protocol):
+    """A scorer that tells classes apart."""
+
+    def by_class(self) -> Mapping[int, float | None]:
+        """The accuracy of each class, by its number from 0; None where none of it occurs."""
+        ...
+
+
+class Mark(TypedDict):
+    """Something found in an image, or to be found there, as people are shown it.
+
+    Attributes:
+        box: x0, y0, x1, y1 in pixels of the model's input.
+        label: its class from 0.
+        score: how sure the model is of it, in [0, 1]; None for what is there.
+    """
+
+    box: list[float]
+    label: int
+    score: float | None
+
+
+@runtime_checkable
+class PicturingTask(Protocol):
+    """A task whose outputs can be drawn over the images."""
+
+    def marks(self, output: Any) -> list[list[Mark]]:
+        """What the model is fairly sure of, image by image."""
+        ...
+
+    def truth(self, target: Any) -> list[list[Mark]]:
+        """What is there, image by image."""
         ...
 
 

@@ -52,6 +52,8 @@ class ReportRun:
             pass.
         versions: of the libraries, device, git hash … by name.
         sensitivity: what each decision alone does, if that was measured.
+        pictures: some images with what the paths find in them, and accuracies by class, as
+            ``pictures.json`` has them.
     """
 
     name: str
@@ -60,6 +62,7 @@ class ReportRun:
     unit_costs: Mapping[str, Sequence[UnitCost]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     sensitivity: Sensitivity | None = None
+    pictures: Mapping[str, Any] | None = None
 
 
 def report_content(runs: Sequence[ReportRun], title: str) -> dict[str, Any]:
@@ -169,6 +172,7 @@ def _run_record(run: ReportRun, decisions: _Decisions) -> dict[str, Any]:
         "units": units,
         "policies": [_policy_record(point) for point in front.policies],
         "sensitivity": _sensitivity_record(run.sensitivity),
+        "pictures": run.pictures,
         "recipe": _yaml(front.recipe),
         "versions": dict(run.versions),
     }

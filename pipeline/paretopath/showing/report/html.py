@@ -22,6 +22,7 @@ _SCRIPTS = (
     "parallel.js",
     "sensitivity.js",
     "leaving.js",
+    "pictures.js",
     "main.js",
 )
 

@@ -85,6 +85,14 @@ class MeanAveragePrecision:
         """See :class:`~paretopath.tasks.task.ResamplingScorer`."""
         return _mean(average_precision(self._matches, draws)).numpy()
 
+    def by_class(self) -> dict[int, float | None]:
+        """See :class:`~paretopath.tasks.task.ClasswiseScorer`."""
+        once = average_precision(self._matches, np.ones((1, self._images)))[0].mean(1)
+        return {
+            number: None if math.isnan(value) else value
+            for number, value in enumerate(once.tolist())
+        }
+
     def summary(self) -> Summary:
         """All figures, by size and class.
 

@@ -6,7 +6,11 @@ from torch import Tensor
 
 from paretopath.errors import InvalidValueError
 from paretopath.tasks.detection.mean_average_precision import MeanAveragePrecision
-from paretopath.tasks.detection.objects import Objects, RawDetections
+from paretopath.tasks.detection.objects import NOTHING, Objects, RawDetections
+from paretopath.tasks.task import Mark
+
+SHOWN = 0.3
+"""Scores from which detections are drawn."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,34 @@ class Detection:
         if scores.shape[1] == 0:
             return scores.new_zeros(len(scores))
         return scores.amax(1).nan_to_num(0.0)
+
+    def marks(self, output: RawDetections) -> list[list[Mark]]:
+        """Detections from :data:`SHOWN` on, image by image."""
+        found = output.predict().to("cpu")
+        return [
+            [
+                {"box": box, "label": label, "score": score}
+                for box, label, score in zip(
+                    image.boxes[0].tolist(),
+                    image.labels[0].tolist(),
+                    image.scores[0].tolist(),
+                    strict=True,
+                )
+                if label != NOTHING and score >= SHOWN
+            ]
+            for image in (found[number : number + 1] for number in range(len(found)))
+        ]
+
+    def truth(self, target: Objects) -> list[list[Mark]]:
+        """The objects of each image, crowds left out."""
+        objects = (target.of_image(number) for number in range(len(target)))
+        return [
+            [
+                {"box": box, "label": label, "score": None}
+                for box, label in zip(boxes.tolist(), labels.tolist(), strict=True)
+            ]
+            for boxes, labels in objects
+        ]
 
     def scorer(self) -> MeanAveragePrecision:
         """A new, empty scorer."""

@@ -1,8 +1,14 @@
 """A detector of one's own on one's own images, the whole way."""
 
+import base64
+import io
+import json
+
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from paretopath import DynamicModel, jobs
 from paretopath.recipe import load_recipe
@@ -64,3 +70,22 @@ def test_a_deployed_detector_gives_boxes_in_pixels_of_its_input(run: Run) -> Non
     dynamic = DynamicModel.load(run.directory)
     found = dynamic(torch.zeros(2, 3, 64, 64))
     assert found.predict().boxes.shape == (2, 64, 4)
+
+
+def test_a_report_shows_images_with_the_boxes_of_its_paths(run: Run) -> None:
+    front = run.front()
+    pictures = json.loads(run.pictures_file.read_text())
+    assert pictures["classes"] == list("0123456789")
+    assert len(pictures["images"]) == 6
+    paths = {point.id for point in (*front.points, front.full)}
+    for image in pictures["images"]:
+        assert image["size"] == [64, 64] and 3 <= len(image["truth"]) <= 6
+        assert set(image["found"]) == paths
+    values = [value for value in pictures["by_class"][front.full.id] if value is not None]
+    mean = sum(values) / len(values)
+    assert mean == pytest.approx(front.full.test_accuracy, abs=1e-9)
+    with Image.open(io.BytesIO(base64.b64decode(pictures["images"][1]["png"]))) as drawn:
+        original = Image.open(run.directory.parent / "validation" / "1.png")
+        assert np.abs(np.array(drawn).astype(int) - np.array(original)).max() <= 1
+    jobs.save_report(run)
+    assert pictures["images"][0]["png"] in run.report_file.read_text()

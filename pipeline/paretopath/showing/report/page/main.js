@@ -69,6 +69,7 @@ function renderAll() {
   renderParallel();
   renderSensitivity();
   renderLeaving();
+  renderPictures();
   renderProvenance();
 }
 
@@ -101,6 +102,7 @@ function start() {
       renderParallel();
     }
     if (changed.has("pins") || changed.has("cost")) renderCompare();
+    if (changed.has("pins")) renderPictures();
     if (changed.has("pins")) history.replaceState(null, "", `#${STATE.pins.join(",")}`);
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", renderAll);
