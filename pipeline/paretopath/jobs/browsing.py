@@ -7,6 +7,7 @@ from paretopath.cost import CostTable
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import Front, Point, TrialRecord, select
+from paretopath.jobs.pictures import load_pictures
 from paretopath.run import Run, build_searched, build_space, build_table
 from paretopath.showing.breakdown import Row
 from paretopath.showing.measure import load_measured
@@ -30,6 +31,7 @@ def show_search(
         unit_costs=unit_costs(table, front),
         kind_costs=kind_costs(table, front, run.recipe.retrain.select),
         sensitivity=Sensitivity.load(measured) if measured.is_file() else None,
+        pictures=load_pictures(run),
         files=_files(run),
     )
 

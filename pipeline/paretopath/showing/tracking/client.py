@@ -104,6 +104,7 @@ class WandbTracker:
         unit_costs: Mapping[str, Sequence[UnitCost]] | None = None,
         kind_costs: Mapping[str, Sequence[Row]] | None = None,
         sensitivity: Sensitivity | None = None,
+        pictures: Mapping[str, Any] | None = None,
         files: Sequence[Path] = (),
     ) -> None:
         """See :class:`Tracker`."""
@@ -115,6 +116,7 @@ class WandbTracker:
                 dict(unit_costs or {}),
                 dict(kind_costs or {}),
                 sensitivity,
+                pictures,
                 _absolute(files),
             )
         )

@@ -101,6 +101,7 @@ class Show:
     unit_costs: Mapping[str, Sequence[UnitCost]]
     kind_costs: Mapping[str, Sequence[Row]]
     sensitivity: Sensitivity | None
+    pictures: Mapping[str, Any] | None
     files: tuple[Path, ...]
 
 

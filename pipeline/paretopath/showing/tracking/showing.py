@@ -26,6 +26,7 @@ from paretopath.showing.tracking.figures import (
     unit_figure,
 )
 from paretopath.showing.tracking.messages import Show, ShowOutcome
+from paretopath.showing.tracking.pictures import pictures_of
 
 
 def show_front(handle: Any, show: Show, group: str, *, step: int) -> None:
@@ -58,6 +59,8 @@ def show_front(handle: Any, show: Show, group: str, *, step: int) -> None:
     if show.sensitivity:
         shown["sensitivity"] = _table(sensitivity_rows(show.sensitivity))
         shown["sensitivity_figure"] = wandb.Plotly(sensitivity_figure(show.sensitivity))
+    if show.pictures:
+        shown["pictures"] = pictures_of(show.pictures, front)
     handle.log(shown, step=step, commit=True)
     states = [trial.state for trial in show.trials]
     counts = {f"{state}_trials": states.count(state) for state in dict.fromkeys(states)}

@@ -47,6 +47,7 @@ class Tracker(Protocol):
         unit_costs: Mapping[str, Sequence[UnitCost]] | None = None,
         kind_costs: Mapping[str, Sequence[Row]] | None = None,
         sensitivity: Sensitivity | None = None,
+        pictures: Mapping[str, Any] | None = None,
         files: Sequence[Path] = (),
     ) -> None:
         """Shows a front: tables of trials and points, charts, and an artifact.
@@ -58,6 +59,7 @@ class Tracker(Protocol):
             kind_costs: what kinds of operators take in some of them: these paths' costs are drawn,
                 by kind and by unit.
             sensitivity: what each decision alone does, if that was measured.
+            pictures: some images with what the paths find in them, as ``pictures.json`` has them.
             files: for the artifact: front.json, the recipe …
         """
         ...
@@ -139,6 +141,7 @@ class NullTracker:
         unit_costs: Mapping[str, Sequence[UnitCost]] | None = None,
         kind_costs: Mapping[str, Sequence[Row]] | None = None,
         sensitivity: Sensitivity | None = None,
+        pictures: Mapping[str, Any] | None = None,
         files: Sequence[Path] = (),
     ) -> None:
         """Does nothing."""

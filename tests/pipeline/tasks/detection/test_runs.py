@@ -13,6 +13,7 @@ from PIL import Image
 from paretopath import DynamicModel, jobs
 from paretopath.recipe import load_recipe
 from paretopath.run import Run
+from paretopath.showing.tracking.pictures import pictures_of
 from tests.pipeline.tasks.detection.coco_files import write_scenes
 
 RECIPE = {
@@ -89,3 +90,14 @@ def test_a_report_shows_images_with_the_boxes_of_its_paths(run: Run) -> None:
         assert np.abs(np.array(drawn).astype(int) - np.array(original)).max() <= 1
     jobs.save_report(run)
     assert pictures["images"][0]["png"] in run.report_file.read_text()
+
+
+def test_w_and_b_gets_images_with_what_is_there_and_what_is_found(run: Run) -> None:
+    pictures, front = json.loads(run.pictures_file.read_text()), run.front()
+    shown = pictures_of(pictures, front)
+    assert len(shown) == 12
+    drawn = shown[1]._boxes  # of the full path, on the first image
+    first = pictures["images"][0]
+    for name, marks in (("there", first["truth"]), ("found", first["found"][front.full.id])):
+        boxes = [list(box["position"].values()) for box in drawn[name]._val]
+        assert boxes == [mark["box"] for mark in marks]
