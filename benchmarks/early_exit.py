@@ -8,7 +8,8 @@ full path, chosen by hand on validation (nothing lost there, then the least expe
 the policy that is promised to lose no more than so many points, on whatever path it is. Accuracy
 is of the whole test split, time of its full batches of 64 and 256, the ways taking turns; with one
 thread it is the processor's time, so that others on the machine don't count. Beside the speed-up
-stands depth / mean(exit), which counts blocks alone and is what papers report.
+stands depth / mean(exit), which counts blocks alone and is what papers report. Last, images come
+one by one: percentiles of the time that each takes, since a mean hides those that go to the end.
 """
 
 import argparse
@@ -94,6 +95,10 @@ def main() -> None:
                 f"{100 * row['accuracy_early']:.1f} % against {100 * row['accuracy_full']:.1f} % "
                 f"(± {100 * row['standard_error']:.1f}) on {row['images']} test images"
             )
+    alone = latencies(dynamic, ways, images, max(1, arguments.rounds // 5))
+    for name, found in alone.items():
+        told = ", ".join(f"{label} {value:.2f}" for label, value in found.items())
+        print(f"one by one, {name}: {told} ms")
     save(
         "early_exit",
         {
@@ -108,6 +113,7 @@ def main() -> None:
                 "energy_of_the_full_path": point.cost("energy_mj") / full_energy(arguments.run),
             },
             "batches": rows,
+            "one_by_one_ms": alone,
         },
     )
 
@@ -116,6 +122,34 @@ def full_energy(run: Path) -> float:
     """What the full path takes, in mJ."""
     energy: float = load_front(run).full.energy_mj
     return energy
+
+
+def latencies(
+    dynamic: DynamicModel,
+    ways: dict[str, Callable[[torch.Tensor], Any]],
+    images: torch.Tensor,
+    rounds: int,
+) -> dict[str, dict[str, float]]:
+    """Percentiles over images of the milliseconds that each takes alone: the median of its rounds,
+    after one to warm up.
+    """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    taken = {name: torch.zeros(rounds + 1, len(images)) for name in ("full", *ways)}
+    with torch.inference_mode(), dynamic.model.active(dynamic.model.space.full):
+        for round_ in range(rounds + 1):
+            for i in range(len(images)):
+                for name, row in taken.items():
+                    start = clock()
+                    dynamic.model(images[i : i + 1]) if name == "full" else ways[name](
+                        images[i : i + 1]
+                    )
+                    row[round_, i] = 1e3 * (clock() - start)
+    levels = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+    return {
+        name: {"mean": float(each.mean())}
+        | {label: float(each.quantile(level)) for label, level in levels.items()}
+        for name, each in ((name, row[1:].median(0).values) for name, row in taken.items())
+    }
 
 
 def timed(

@@ -146,7 +146,7 @@ def main() -> None:
             show(rows[-1])
     compare(rows)
     save(
-        "exits_search",
+        f"exits_search_{compared.run.recipe.name}",
         {"recipe": compared.run.recipe.name, "trials": arguments.trials, "rows": rows},
     )
 

@@ -157,6 +157,22 @@ def test_a_budget_picks_the_policy_that_is_promised_to_lose_least(
         dynamic.classify_early(images, threshold=0.5, energy_mj=1.0)
 
 
+@pytest.mark.slow
+def test_compiled_units_and_static_paths_give_the_same(left: tuple[Path, Front]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    dynamic, images = DynamicModel.load(left[0]), torch.randn(9, 1, 8, 8, generator=generator)
+    asked = [point for point in dynamic.policies if len(point.policy.exits) > 1][:2]
+    before = [dynamic.classify_early(images, policy=point) for point in asked]
+    static = dynamic.model.extract(dynamic.model.space.full)
+    whole = torch.compile(static, backend="eager", fullgraph=True)
+    assert torch.allclose(whole(images), static(images), atol=1e-6)
+    for unit in dynamic.model.chain:
+        unit.compile(backend="eager", dynamic=True)
+    for point, (logits, taken) in zip(asked, before, strict=True):
+        again, where = dynamic.classify_early(images, policy=point)
+        assert torch.allclose(again, logits, atol=1e-5) and torch.equal(where, taken)
+
+
 def test_without_policies_a_budget_says_how_to_get_some(searched: Path) -> None:
     with pytest.raises(InvalidValueError, match="`paretopath exits RUN` finds them"):
         DynamicModel.load(searched).classify_early(torch.randn(2, 1, 8, 8), energy_mj=1.0)
