@@ -63,6 +63,11 @@ class FamilySpace(ElasticSpace):
         super().__init__(decisions, input_shape=first.input_shape)
         self.num_classes = getattr(first, "num_classes", None)
         self.batch_norm_per_path = any(s.batch_norm_per_path for s in (first, *others))
+        self.left = {
+            f"{model}.{name}": why
+            for model, space in self.members.items()
+            for name, why in space.left.items()
+        }
 
     def units(self, checkpoint: str | None = None) -> list[Unit]:
         """See :meth:`ElasticSpace.units`; ``{model}`` in ``checkpoint`` stands for each name."""

@@ -47,9 +47,6 @@ class BlocksSpace(ElasticSpace):
         skippable: names of the units that a path may skip, ``all`` that can be, or ``none``.
         divisor: channels that are kept are a multiple of it, where there are enough.
 
-    Attributes:
-        left: for each module or layer that keeps its form though it might not have to: why.
-
     Raises:
         InvalidValueError: an option outside its range, or a model in which nothing can be searched.
     """

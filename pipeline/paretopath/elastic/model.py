@@ -9,6 +9,7 @@ views of their weights.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -184,9 +185,11 @@ class ElasticSpace(SearchSpace, ABC):
     Attributes:
         batch_norm_per_path: whether a path's accuracy means little before its batch-norm statistics
             are measured, since nothing else makes up for narrowed layers.
+        left: for each module or layer that keeps its form though it might not have to: why.
     """
 
     batch_norm_per_path = False
+    left: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, decisions: Sequence[Decision], *, input_shape: tuple[int, int, int]) -> None:
         super().__init__(decisions)

@@ -52,6 +52,7 @@ class SearchPlan:
         size: paths of the space.
         decisions: the values of each decision that is open, cheapest first.
         settled: how many decisions have one value.
+        left: for each module or layer that keeps its form though it might not have to: why.
         source: of the images; None without any.
         classes: of the images.
         images: how many each part has.
@@ -74,6 +75,7 @@ class SearchPlan:
     size: int
     decisions: Mapping[str, tuple[Value, ...]]
     settled: int
+    left: Mapping[str, str]
     source: str | None
     classes: int | None
     images: Mapping[str, int]
@@ -126,6 +128,7 @@ def plan_search(run: Run, *, fresh: bool = False, on_phase: PhaseListener = unhe
         size=space.size,
         decisions={d.name: d.values for d in space.decisions if len(d.values) > 1},
         settled=sum(len(d.values) == 1 for d in space.decisions),
+        left=dict(parts.space.left),
         source=recipe.data.source if recipe.data else None,
         classes=data.num_classes if data else None,
         images={name: len(getattr(data, name)) for name in names} if data else {},

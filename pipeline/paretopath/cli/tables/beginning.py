@@ -1,5 +1,6 @@
 """What was found in a model and its images, for which a recipe was written."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.markup import escape
@@ -36,6 +37,7 @@ def found_json(drafted: Draft, plan: SearchPlan) -> dict[str, Any]:
         "grey": pictures.grey,
         "decisions": len(plan.decisions),
         "paths": plan.size,
+        "left": dict(plan.left),
         "new": list(plan.weights.new),
         "hardware": plan.hardware,
         "run": plan.run,
@@ -56,8 +58,17 @@ def _lines(drafted: Draft, plan: SearchPlan) -> list[tuple[str, str]]:
         ("images", images_line(plan)),
         ("model", f"{drafted.model}: images of {shape}"),
         ("space", f"{drafted.space}: {len(plan.decisions)} decisions, {size_line(plan)}"),
+        *([("left", f"{_some(plan.left)}; search --dry-run names all")] if plan.left else []),
         ("weights", weights_line(plan)),
         ("published", proposal.published or "nobody says where"),
         ("hardware", plan.hardware),
         ("trials", f"{plan.recipe.search.trials} paths, by {drafted.cost}"),
     ]
+
+
+def _some(left: Mapping[str, str]) -> str:
+    """How many modules keep their form, and why the first one does."""
+    name, why = next(iter(left.items()))
+    if len(left) == 1:
+        return f"{name} keeps its form: {why}"
+    return f"{len(left)} modules keep their form; {name}: {why}"

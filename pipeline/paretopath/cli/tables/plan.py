@@ -1,8 +1,10 @@
 """What a search would do, before it does it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
+from rich.markup import escape
 from rich.table import Table
 
 from paretopath.cli.tables.columns import ANY_WIDTH, Column, table_of
@@ -21,7 +23,7 @@ def plan_tables(plan: SearchPlan, *, width: int = ANY_WIDTH) -> list[Table]:
     said.add_column(style="cyan", no_wrap=True)
     said.add_column(overflow="fold")
     for title, text in _lines(plan):
-        said.add_row(title, text)
+        said.add_row(title, escape(text))
     costs = [cost for cost in COSTS if cost.name in plan.full]
     columns = [
         Column("cost of an image", [cost.title for cost in costs], style="cyan", is_text=True),
@@ -52,6 +54,7 @@ def _lines(plan: SearchPlan) -> list[tuple[str, str]]:
         ("space", f"{plan.space}: {size_line(plan)}"),
         ("decisions", f"{len(plan.decisions)}{settled}"),
         *(("", line) for line in _decisions(plan.decisions)),
+        *(("left as it is" if not i else "", line) for i, line in enumerate(_left(plan.left))),
         ("images", images_line(plan)),
         ("accuracy", f"{plan.metric}, {plan.accuracy}"),
         ("weights", weights_line(plan)),
@@ -79,6 +82,14 @@ def _decisions(decisions: Mapping[str, tuple[Value, ...]]) -> list[str]:
     for name, values in decisions.items():
         alike.setdefault(tuple(map(str, values)), []).append(name)
     return [f"{_listed(names)}: {', '.join(map(str, values))}" for values, names in alike.items()]
+
+
+def _left(left: Mapping[str, str]) -> list[str]:
+    """A line for all that is left for reasons that differ in numbers alone."""
+    alike: dict[str, list[str]] = {}
+    for name, why in left.items():
+        alike.setdefault(re.sub(r"\d+", "", why), []).append(name)
+    return [f"{_listed(names)}: {left[names[0]]}" for names in alike.values()]
 
 
 def _listed(names: Sequence[str]) -> str:
