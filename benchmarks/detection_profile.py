@@ -75,7 +75,7 @@ def figure(found: dict[str, Any]) -> str:
     for panel, (key, unit) in enumerate((("gmacs", "GMACs"), ("energy_mj", "mJ"))):
         x0 = left + panel * (width + 40)
         title = "multiply-accumulates" if key == "gmacs" else "energy"
-        parts.append(f'<text x="{x0}" y="16">{title}, {unit} written</text>')
+        parts.append(f'<text x="{x0}" y="16">{title} ({unit})</text>')
         for i, (name, of) in enumerate(found.items()):
             y = 30 + row * i
             if panel == 0:
