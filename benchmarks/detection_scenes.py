@@ -17,7 +17,7 @@ accuracies after repair; a search for as-cut paths might find better ones.
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,9 @@ def main() -> None:
     shared = run.retrained_dir("shared") / "weights.safetensors"
     if shared.is_file():
         models["shared"] = load_model(parts.space, shared, run)
+    known = {point.id: point.path for point in (*front.points, front.full)}
+    priced = parts.table(list(known.values()))["energy_mj"].tolist()  # as of now, for all alike
+    energy = dict(zip(known, priced, strict=True))
     trials = [t for t in run.trials(parts.space) if t.state == "complete"]
     cut = as_cut(parts, searched, [trial.path for trial in trials])
     content = {
@@ -60,7 +63,7 @@ def main() -> None:
         "full": {"validation": [front.full.accuracy, front.full.accuracy_error]}
         | {"test": [front.full.test_accuracy, front.full.test_error]},
         "trials": len(trials),
-        "front": [row(point) for point in front.points],
+        "front": [row(point, energy[point.id]) for point in front.points],
         "evaluated": [
             {"id": one["id"], "weights": one["weights"], "validation": pair(one["validation"])}
             | {"test": pair(one["test"])}
@@ -71,7 +74,7 @@ def main() -> None:
         "layers_and_queries": {
             name: layers_and_queries(parts, model) for name, model in models.items()
         },
-        "saved": saved(front.full, front.points, evaluated, cut),
+        "saved": saved(front.full, energy, evaluated, cut),
     }
     save(arguments.name, content)
     print(json.dumps(content["saved"], indent=1))
@@ -135,10 +138,11 @@ def as_cut(parts: Any, model: ElasticModel, paths: Iterable[ExecutionPath]) -> l
     return scores(parts, model, list(paths))
 
 
-def saved(full: Point, points: Sequence[Point], evaluated: Sequence[Row], cut: list[Row]) -> Row:
+def saved(
+    full: Point, energy: Mapping[str, float], evaluated: Sequence[Row], cut: list[Row]
+) -> Row:
     """The cheapest path within :data:`LOST` of the full model on validation, by weights."""
-    energy = {point.id: point.energy_mj for point in (*points, full)}
-    found = {"as_cut": cheapest([dict(one, id=None) for one in cut], full)}
+    found = {"as_cut": cheapest(cut, full.accuracy, energy[full.id])}
     for weights in ("search", "closed_form", "shared", "separate"):
         rows = [
             {"id": one["id"], "energy_mj": energy[one["id"]]}
@@ -147,24 +151,30 @@ def saved(full: Point, points: Sequence[Point], evaluated: Sequence[Row], cut: l
             if one["weights"] == weights and one["id"] in energy
         ]
         if rows:
-            found[weights] = cheapest(rows, full)
+            found[weights] = cheapest(rows, full.accuracy, energy[full.id])
     return found
 
 
-def cheapest(rows: list[Row], full: Point) -> Row | None:
-    """The cheapest row that is accurate enough on validation, with the share of energy saved."""
-    enough = [one for one in rows if one["validation"][0] >= full.accuracy - LOST]
-    if not enough or full.energy_mj is None:
+def cheapest(rows: list[Row], accuracy: float, energy_mj: float) -> Row | None:
+    """The cheapest row that is accurate enough on validation, with the share of energy saved.
+
+    Args:
+        rows: paths with their energy and accuracy.
+        accuracy: of the full path.
+        energy_mj: of the full path.
+    """
+    enough = [one for one in rows if one["validation"][0] >= accuracy - LOST]
+    if not enough:
         return None
     best = min(enough, key=lambda one: float(one["energy_mj"]))
-    return best | {"saved": 1 - best["energy_mj"] / full.energy_mj}
+    return best | {"saved": 1 - best["energy_mj"] / energy_mj}
 
 
-def row(point: Point) -> Row:
+def row(point: Point, energy_mj: float) -> Row:
     return {
         "id": point.id,
         "path": dict(point.path),
-        "energy_mj": point.energy_mj,
+        "energy_mj": energy_mj,
         "validation": [point.accuracy, point.accuracy_error],
         "test": [point.test_accuracy, point.test_error],
         "retrained": {mode: one.accuracy for mode, one in point.retrained.items()},
