@@ -15,6 +15,7 @@ from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.exits import exit_paths
 from paretopath.errors import InvalidValueError
 from paretopath.tasks.detection.objects import NOTHING, PaddedImages
+from paretopath.tracing import total_macs, trace_layers
 from paretopath.weights.new import new_parameters
 from search_spaces.detr.space import DetrSpace
 from tests.search_spaces import detectors
@@ -221,3 +222,23 @@ def test_a_config_file_is_read_only_if_it_is_trusted(tmp_path: Path) -> None:
     with pytest.raises(InvalidValueError, match="must make a detector"):
         DetrSpace(config=str(file), trust_config=True)
     assert ran.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "gmacs"),
+    [
+        ("detr_r50_8xb2-150e_coco", 92.0),
+        ("conditional-detr_r50_8xb2-50e_coco", 96.2),
+        ("deformable-detr_r50_16xb2-50e_coco", 185.4),
+        ("dino-4scale_r50_8xb2-12e_coco", 264.9),
+        ("faster-rcnn_r50_fpn_1x_coco", 196.7),
+        ("mask-rcnn_swin-t-p4-w7_fpn_1x_coco", 203.4),
+    ],
+)
+def test_published_detectors_have_the_macs_that_mmdets_own_forward_has(
+    config: str, gmacs: float
+) -> None:
+    """Measured by ``benchmarks/detection_profile.py``; mmdet runs the heads of all layers."""
+    space = DetrSpace(config=config, image_size=(800, 1216))
+    assert total_macs(trace_layers(space, space.full)) / 1e9 == pytest.approx(gmacs, rel=0.005)
