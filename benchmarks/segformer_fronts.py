@@ -163,20 +163,21 @@ def measured(run: Run, paths: Sequence[ExecutionPath], rounds: int) -> list[dict
 
 def gather(arguments: argparse.Namespace, runs: Mapping[str, Run]) -> dict[str, Any]:
     """All fronts, and what each saves."""
-    rewrite = runs["rewrite"].front()
-    full = plain(rewrite.full)
+    last = runs[next(way for way in ("rewrite", *runs) if way in runs)]
+    front = last.front()
+    full = plain(front.full)
     series: dict[str, list[dict[str, Any]]] = {
         way: [plain(point) for point in run.front().points] for way, run in runs.items()
     }
-    space = build_space(runs["rewrite"].recipe)
+    space = build_space(last.recipe)
     rewritten = {space.canonical({"decoder.form": form}): form for form in REWRITTEN}
     series["rewriting alone"] = [
         {"id": rewritten[t.path], "accuracy": t.accuracy, "accuracy_error": t.accuracy_error}
         | {name: float(t.costs[name]) for name in ("energy_mj", "macs", "latency_ms")}
-        for t in runs["rewrite"].trials(space)
+        for t in last.trials(space)
         if t.path in rewritten
     ]
-    everyone = {point.id: point for point in (*rewrite.points, rewrite.full)}.values()
+    everyone = {point.id: point for point in (*front.points, front.full)}.values()
     for mode in ("shared", "separate"):
         series[f"retrain {mode}"] = [
             with_accuracy(point, point.retrained[mode])
@@ -246,8 +247,8 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
     parser.add_argument("--result", default="segformer_fronts", help="the result file's name")
     arguments = parser.parse_args()
-    if "rewrite" not in arguments.ways:
-        parser.error("--ways: the full path's figures are those of the way rewrite; name it too")
+    if "retrain" in arguments.steps and "rewrite" not in arguments.ways:
+        parser.error("--steps retrain: paths of the way rewrite are retrained; name it in --ways")
     runs = {way: searched(arguments, way) for way in arguments.ways}
     if "retrain" in arguments.steps:
         retrained(runs["rewrite"], arguments)
@@ -258,7 +259,7 @@ def main() -> None:
         result["series"]["scratch"] = [form for model in models.values() for form in model.values()]
     if "measure" in arguments.steps:
         result["measured_ms"] = latencies(arguments, runs, result)
-    result["images"] = len(runs["rewrite"].data.validation)
+    result["images"] = len(next(iter(runs.values())).data.validation)
     result["split"] = (
         "validation (chosen and reported on it: CamVid's published split has no other)"
     )
@@ -274,14 +275,14 @@ def latencies(
     """Measured CPU latency of the full path, the rewritten one, and the cheapest within the loss of
     each way.
     """
-    run = runs["rewrite"]
+    run = next(iter(runs.values()))
     space = build_space(run.recipe)
     best = result["most_saved"][f"{100 * ALLOWED_LOSSES[-1]:g} points"]
     paths = {
         "as published": space.full,
         **{form: space.canonical({"decoder.form": form}) for form in REWRITTEN},
     }
-    for way in (*WAYS, "retrain shared", "retrain separate"):
+    for way in (*runs, "retrain shared", "retrain separate"):
         if best.get(way):
             source = runs.get(way, run).front()
             paths[way] = space.canonical(source[best[way]["id"]].path)

@@ -9,7 +9,8 @@ from paretopath.errors import InvalidValueError
 
 
 def test_names_of_a_group_are_those_that_packages_register() -> None:
-    assert plugins.names("paretopath.tasks") == ["classification", "segmentation"]
+    tasks = ["classification", "detection", "segmentation"]
+    assert plugins.names("paretopath.tasks") == tasks
 
 
 def test_a_registered_name_and_the_class_itself_are_the_same() -> None:
