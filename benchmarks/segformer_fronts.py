@@ -259,7 +259,7 @@ def main() -> None:
         result["series"]["scratch"] = [form for model in models.values() for form in model.values()]
     if "measure" in arguments.steps:
         result["measured_ms"] = latencies(arguments, runs, result)
-    result["images"] = len(next(iter(runs.values())).data.validation)
+    result["images"] = len(assemble(next(iter(runs.values()))).images.data.validation)
     result["split"] = (
         "validation (chosen and reported on it: CamVid's published split has no other)"
     )
