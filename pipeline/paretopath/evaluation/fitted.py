@@ -7,6 +7,7 @@ from typing import Protocol
 from paretopath.elastic.own import OwnFolder, PathTensors
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.evaluator import Batch, Evaluation, Evaluator
+from paretopath.evaluation.source import AccuracySource
 from paretopath.paths import ExecutionPath, Value
 from paretopath.tasks.task import Score, Scorer, Task
 
@@ -25,8 +26,8 @@ class Fit(Protocol):
 
 
 def scored(
-    evaluator: "Evaluator | FittedEvaluator", paths: Sequence[Mapping[str, Value]]
-) -> Iterator[tuple[Score | InvalidValueError, Scorer]]:
+    evaluator: AccuracySource, paths: Sequence[ExecutionPath]
+) -> Iterator[tuple[Score | Exception, Scorer]]:
     """The score of each canonical path, in order, and the scorer that it is of."""
     left = iter(paths)
     while some := list(islice(left, AT_ONCE)):

@@ -6,7 +6,6 @@ who leaves where is then a matter of what the exits said.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import TypeVar, cast
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from paretopath.elastic import ElasticModel
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.evaluator import Batch
-from paretopath.evaluation.fitted import AT_ONCE
+from paretopath.evaluation.fitted import scored
 from paretopath.evaluation.source import BatchedSource, PartialEvaluation
 from paretopath.paths import ExecutionPath
 from paretopath.policies.shares import Leaving, LeavingSpace, leave_by_shares
@@ -54,12 +53,8 @@ class LeavingEvaluator:
 
     def __call__(self, paths: Sequence[ExecutionPath]) -> Iterator[Score | Exception]:
         """The score of each canonical path, in order."""
-        left = iter(paths)
-        while some := list(islice(left, AT_ONCE)):
-            evaluation = self.begin(some)
-            evaluation.advance(range(len(some)))
-            for index in range(len(some)):
-                yield evaluation.score(index)
+        for score, _ in scored(self, paths):
+            yield score
 
     def begin(self, paths: Sequence[ExecutionPath]) -> "LeavingEvaluation":
         """An evaluation that has seen no image yet."""
