@@ -1,5 +1,7 @@
-"""Devices by the names that people type, and whether they are here."""
+"""Devices by the names that people type, whether they are here, and memory on the CPU."""
 
+import ctypes
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -7,6 +9,10 @@ from paretopath.errors import InvalidValueError, nearest
 
 if TYPE_CHECKING:
     import torch
+
+# parameters of mallopt(3) and what they are set to; glibc's own variables for them end in "_"
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_KEEP = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1}
 
 
 def check_device(name: str) -> str:
@@ -35,3 +41,29 @@ def find_device(name: str | None = None) -> "torch.device":
         seen = f"{count} CUDA device{'' if count == 1 else 's'}" if count else "no CUDA device"
         raise InvalidValueError(f"the device {name!r} is not here: torch sees {seen}")
     return place
+
+
+def keep_freed_memory() -> bool:
+    """Lets this process use freed memory again in place of giving it back to the kernel.
+
+    glibc gives each tensor over 32 MB memory of its own from the kernel and returns it when the
+    tensor is freed; every page of the next one is then cleared and mapped anew, which takes up to
+    half of a model's time on a CPU (``benchmarks/allocator.py``). In exchange the process stays at
+    its peak, which is somewhat higher. PyTorch's caching allocator does the same on a GPU.
+
+    Every :class:`~paretopath.run.Run` asks for it; a server that deploys a model on a CPU may, too.
+    Whoever has told glibc otherwise (``MALLOC_MMAP_MAX_``, ``MALLOC_TRIM_THRESHOLD_`` or
+    ``MALLOC_MMAP_THRESHOLD_`` in the environment) is left alone.
+
+    Returns:
+        Whether it is so now; False where the C library is another, or does not do it.
+    """
+    names = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+    if any(name in os.environ for name in names):
+        return False
+    try:
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018  musl and macOS lack it
+        return all(library.mallopt(name, value) == 1 for name, value in _KEEP.items())
+    except (AttributeError, OSError, TypeError):  # TypeError: Windows has no library None
+        return False

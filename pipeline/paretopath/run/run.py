@@ -7,7 +7,7 @@ from typing import Self
 
 import torch
 
-from paretopath.devices import find_device
+from paretopath.devices import find_device, keep_freed_memory
 from paretopath.errors import RunDirectoryError
 from paretopath.files import write_atomically
 from paretopath.recipe import Recipe, load_resolved
@@ -32,6 +32,7 @@ class Run(RunDirectory):
         super().__init__(directory)
         self.recipe = recipe
         self.device = find_device(None if device is None else str(device))
+        keep_freed_memory()
 
     @classmethod
     def open(cls, directory: Path | str, *, device: torch.device | str | None = None) -> Self:
