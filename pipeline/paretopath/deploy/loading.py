@@ -129,7 +129,7 @@ def _weights_there(files: RunDirectory, wanted: Collection[str] | None) -> list[
 
 def _options(files: RunDirectory, front: Front, weights: Collection[str]) -> list[Option]:
     """Each path of a front, the full one too, with each of the weights it was measured with."""
-    points = {point.id: point for point in (*front.points, front.full)}.values()
+    points = front.everyone.values()
     options = []
     for mode in ("shared", "closed_form"):
         there = _finished(files, mode) if mode in weights else set()

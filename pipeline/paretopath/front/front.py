@@ -96,12 +96,16 @@ class Front:
         Raises:
             InvalidValueError: no path has that id, or several start so.
         """
-        everyone = {point.id: point for point in (*self.points, self.full)}
-        matches = [name for name in everyone if identity and name.startswith(identity)]
+        matches = [name for name in self.everyone if identity and name.startswith(identity)]
         if len(matches) == 1:
-            return everyone[matches[0]]
+            return self.everyone[matches[0]]
         problem = f"{len(matches)} paths have an id that starts" if matches else "no path has id"
-        raise InvalidValueError(f"{problem} {identity!r}; {nearest(identity, everyone)}")
+        raise InvalidValueError(f"{problem} {identity!r}; {nearest(identity, self.everyone)}")
+
+    @property
+    def everyone(self) -> dict[str, Point]:
+        """The points by id, the full path last if it is none of them."""
+        return {point.id: point for point in (*self.points, self.full)}
 
     def cost_of(self, point: Point) -> float:
         """What a point costs, in the unit of the front's cost."""
@@ -139,7 +143,7 @@ class Front:
             InvalidValueError: a point's path is neither on the front nor the full one.
         """
         new = {point.id: point for point in points}
-        unknown = set(new) - {point.id for point in (*self.points, self.full)}
+        unknown = set(new) - set(self.everyone)
         if unknown:
             raise InvalidValueError(f"no path of the front has id {sorted(unknown)[0]!r}")
         changed = tuple(new.get(point.id, point) for point in self.points)

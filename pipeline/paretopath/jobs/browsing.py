@@ -57,9 +57,8 @@ def track_outcome(run: Run, tracking: Tracking) -> None:
 
 def unit_costs(table: CostTable, front: Front) -> dict[str, list[UnitCost]]:
     """What the units of the front's paths and of the full path cost, by path id."""
-    points = {point.id: point for point in (*front.points, front.full)}
     costs = {}
-    for point in points.values():
+    for point in front.everyone.values():
         units = table.breakdown(point.path)
         costs[point.id] = [UnitCost(unit.unit, unit.costs) for unit in units]
     return costs

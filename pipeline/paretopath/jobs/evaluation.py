@@ -49,8 +49,7 @@ def evaluate_run(
         ``closed_form``, ``shared`` or ``separate``), ``validation`` and ``test`` scores.
     """
     front = run.front()
-    everyone = {point.id: point for point in (*front.points, front.full)}
-    points = [front[i] for i in path_ids] if path_ids else list(everyone.values())
+    points = [front[i] for i in path_ids] if path_ids else list(front.everyone.values())
     space = build_space(run.recipe)
     scoring = build_scoring(run, space, on_phase=on_phase)
     searched = load_model(space, run.weights_file, run)

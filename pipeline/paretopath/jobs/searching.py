@@ -111,8 +111,7 @@ def search_run(
     if model is not None:
         with phase(on_phase, "scoring the front on test"):
             front, by_class = with_test(front, parts.images, model, run.own())
-        points = list({point.id: point for point in (*front.points, front.full)}.values())
-        save_pictures(run, parts.images, model, points, by_class)
+        save_pictures(run, parts.images, model, list(front.everyone.values()), by_class)
     if run.front_file.is_file():
         front = with_retrained(front, run.front())
     front.save(run.front_file)
@@ -141,12 +140,13 @@ def with_retrained(front: Front, older: Front) -> Front:
     """The front with what an older front of the same run has beside accuracies: what retraining
     made of its paths, and the policies of those that are still there.
     """
-    known = {point.id: point.retrained for point in (*older.points, older.full)}
-    points = {point.id: point for point in (*front.points, front.full)}
+    known = older.everyone
     updated = front.updated(
-        replace(point, retrained=known[point.id]) for point in points.values() if point.id in known
+        replace(point, retrained=known[identity].retrained)
+        for identity, point in front.everyone.items()
+        if identity in known
     )
-    return updated.with_policies(p for p in older.policies if p.path.id in points)
+    return updated.with_policies(p for p in older.policies if p.path.id in front.everyone)
 
 
 def save_report(run: Run, file: Path | None = None) -> None:
@@ -203,7 +203,7 @@ def with_test(
     """The front with test accuracies of its points and of the full path, before retraining; and
     those of each class by path id, where the task tells them.
     """
-    points = list({point.id: point for point in (*front.points, front.full)}.values())
+    points = list(front.everyone.values())
     evaluator = scoring.evaluator(model, "test", kept=kept)
     updated: list[Point] = []
     by_class: dict[str, Mapping[int, float | None]] = {}

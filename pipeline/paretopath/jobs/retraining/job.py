@@ -94,7 +94,7 @@ def retrain_tracked(
 ) -> list[PathResult]:
     """Runs a job with one tracked run for each path that it trains; see :func:`retrain`."""
     front = run.front()
-    points = {point.path: point for point in (*front.points, front.full)}
+    points = {point.path: point for point in front.everyone.values()}
     if part.is_first and finished(job, run.recipe.retrain) is None:
         prepare(job, run.recipe.retrain, front.full.path)
     recipe = run.recipe.dump()
@@ -149,9 +149,8 @@ def collect(run: Run, mode: str, results: Sequence[PathResult]) -> Front:
     """
     by_id = {result.path.id: result.retrained() for result in results}
     front = run.front()
-    points = {point.id: point for point in (*front.points, front.full)}
     changed = []
-    for point in points.values():
+    for point in front.everyone.values():
         retrained = dict(point.retrained)
         if mode != "separate":
             retrained.pop(mode, None)

@@ -94,8 +94,7 @@ def collect_finished(run: Run, found: Sequence[RetrainStatus]) -> bool:
     """
     changed = False
     for mode in MODES:
-        front = run.front()
-        known = {point.id: point for point in (*front.points, front.full)}
+        known = run.front().everyone
         results = [
             result
             for one in found

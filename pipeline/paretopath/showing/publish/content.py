@@ -48,7 +48,7 @@ def published_search(run: Run) -> PublishedSearch:
         RunDirectoryError: it has no front yet.
     """
     front, recipe = run.front(), run.recipe
-    points = (*front.points, front.full)
+    points = front.everyone.values()
     retrained = any(point.retrained for point in points)
     values = {
         name: {point.path.get(name) for point in points} for point in points for name in point.path

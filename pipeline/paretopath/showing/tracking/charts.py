@@ -31,7 +31,7 @@ def trial_rows(trials: Sequence[TrialRecord]) -> Rows:
 
 def front_rows(front: Front) -> Rows:
     """The points of the front and the full path: accuracies before and after, costs, decisions."""
-    points = list({point.id: point for point in (*front.points, front.full)}.values())
+    points = list(front.everyone.values())
     modes = sorted({mode for point in points for mode in point.retrained})
     decisions = _decisions(point.path for point in (front.full, *points))
     columns = ["path", "trial", "accuracy", "accuracy_error", "test_accuracy"]

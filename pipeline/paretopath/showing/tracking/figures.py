@@ -155,7 +155,7 @@ def outcome_figure(front: Front, measured: Mapping[str, Measured]) -> Any:
     """
     from plotly.subplots import make_subplots
 
-    points = list({p.id: p for p in (*front.points, front.full)}.values())
+    points = list(front.everyone.values())
     columns: dict[str, Mapping[str, float | None]] = {
         _cost_title(front): {p.id: front.cost_of(p) for p in points}
     }
