@@ -2,13 +2,13 @@
 
 :mod:`~paretopath.front.dominance` is the arithmetic, :mod:`~paretopath.front.points` what is known
 about a path, :mod:`~paretopath.front.dynamic` about one that images leave early,
-:mod:`~paretopath.front.front` the front and its file;
+:mod:`~paretopath.front.front` the front, :mod:`~paretopath.front.records` what its file holds;
 :mod:`~paretopath.front.selection` turns ``knee`` or ``budget=70%`` into paths.
 """
 
 from paretopath.front.dominance import Archive, hypervolume, hypervolume_history, pareto_front
 from paretopath.front.dynamic import DynamicPoint, Policy, SplitResult, dynamic_record
-from paretopath.front.front import SCHEMA, Front, load_front, to_record
+from paretopath.front.front import SCHEMA, Front, load_front
 from paretopath.front.points import (
     Outcome,
     Point,
@@ -16,6 +16,7 @@ from paretopath.front.points import (
     TrialRecord,
     known_cost,
 )
+from paretopath.front.records import to_record
 from paretopath.front.selection import policies_within, select
 
 __all__ = [

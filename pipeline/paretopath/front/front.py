@@ -4,21 +4,28 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from paretopath.costs import COST_NAMES, COSTS, CostName, cost_named
+from paretopath.costs import CostName, cost_named
 from paretopath.errors import InvalidValueError, RunDirectoryError, nearest
 from paretopath.files import is_altered, sealed, write_atomically
 from paretopath.front.dominance import hypervolume, pareto_front
 from paretopath.front.dynamic import DynamicPoint
 from paretopath.front.points import Point, known_cost
+from paretopath.front.records import (
+    LISTS,
+    check_derived,
+    first_problem,
+    to_record,
+    with_costs_together,
+)
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of front.json that this code writes; it reads those of before too."""
 
 FILE = "front.json"
@@ -38,8 +45,9 @@ class Front:
         accuracy_source: where the search's accuracies come from: ``measured on validation``,
             ``predicted by …``.
         policies: dynamic points: paths with policies by which images leave them early, by rising
-            cost: of the points, of the full path, and those that are worth it only so. None before
-            they were searched.
+            cost: of any of these paths. None before they were searched.
+        early_only: paths that are worth it only with a policy, where a search chose both together;
+            measured as if nobody left them early.
 
     Raises:
         InvalidValueError: the points are not a front in that order, or a cost is unknown, or none.
@@ -53,6 +61,7 @@ class Front:
     cost: CostName = "energy_mj"
     accuracy_source: str = "measured on validation"
     policies: tuple[DynamicPoint, ...] = ()
+    early_only: tuple[Point, ...] = ()
 
     def __post_init__(self) -> None:
         cost_named(self.cost)
@@ -104,8 +113,8 @@ class Front:
 
     @property
     def everyone(self) -> dict[str, Point]:
-        """The points by id, the full path last if it is none of them."""
-        return {point.id: point for point in (*self.points, self.full)}
+        """The points by id, then those that are worth it only with a policy, and the full path."""
+        return {point.id: point for point in (*self.points, *self.early_only, self.full)}
 
     def cost_of(self, point: Point) -> float:
         """What a point costs, in the unit of the front's cost."""
@@ -127,27 +136,51 @@ class Front:
         It is the mean, over all budgets from zero to the full path's cost, of the best accuracy
         that fits the budget.
         """
-        costs = [self.cost_of(point) for point in self.points]
-        area = hypervolume([point.accuracy for point in self.points], costs, self.reference)
-        return area / self.cost_of(self.full)
+        return self._share([(point.accuracy, self.cost_of(point)) for point in self.points])
+
+    @property
+    def hypervolume_with_policies(self) -> float:
+        """The same of the points and the policies together, by validation and expected cost."""
+        dynamic = [(p.validation.accuracy, known_cost(p, self.cost)) for p in self.policies]
+        return self._share([(p.accuracy, self.cost_of(p)) for p in self.points] + dynamic)
+
+    def _share(self, found: Sequence[tuple[float, float]]) -> float:
+        """The hypervolume of (accuracy, cost)."""
+        accuracies, costs = [a for a, _ in found], [c for _, c in found]
+        return hypervolume(accuracies, costs, self.reference) / self.cost_of(self.full)
 
     def with_policies(self, policies: Iterable[DynamicPoint]) -> "Front":
         """The front with other policies."""
         found = sorted(policies, key=lambda point: known_cost(point, self.cost))
         return replace(self, policies=tuple(found))
 
+    def with_early_only(self, points: Iterable[Point]) -> "Front":
+        """The front with paths that are worth it only with a policy; those that are points of it
+        are not.
+        """
+        there = {point.id for point in (*self.points, self.full)}
+        return replace(self, early_only=tuple(p for p in points if p.id not in there))
+
     def updated(self, points: Iterable[Point]) -> "Front":
         """The front with what was learnt since: points replaced by those of the same path.
 
         Raises:
-            InvalidValueError: a point's path is neither on the front nor the full one.
+            InvalidValueError: a point's path is none of the front's.
         """
         new = {point.id: point for point in points}
         unknown = set(new) - set(self.everyone)
         if unknown:
             raise InvalidValueError(f"no path of the front has id {sorted(unknown)[0]!r}")
-        changed = tuple(new.get(point.id, point) for point in self.points)
-        return replace(self, points=changed, full=new.get(self.full.id, self.full))
+
+        def changed(before: Iterable[Point]) -> tuple[Point, ...]:
+            return tuple(new.get(point.id, point) for point in before)
+
+        return replace(
+            self,
+            points=changed(self.points),
+            early_only=changed(self.early_only),
+            full=new.get(self.full.id, self.full),
+        )
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Writes the front as JSON, atomically; :meth:`load` reads it back."""
@@ -160,7 +193,7 @@ class Front:
             "accuracy_source": self.accuracy_source,
             "hypervolume": self.hypervolume,
             "full": to_record(self.full),
-            "points": [to_record(point) for point in self.points],
+            **{name: [to_record(point) for point in getattr(self, name)] for name in LISTS},
             "policies": TypeAdapter(tuple[DynamicPoint, ...]).dump_python(self.policies),
         }
         text = json.dumps(sealed(content), indent=1, ensure_ascii=False, allow_nan=False)
@@ -203,11 +236,11 @@ class Front:
             )
         try:
             altered = is_altered(content)
-            content = _with_costs_together(content)
+            content = with_costs_together(content)
             front = TypeAdapter(cls).validate_json(json.dumps(content), strict=True)
-            _check_derived(front, content)
+            check_derived(content, front.full, {name: getattr(front, name) for name in LISTS})
         except ValidationError as error:
-            raise RunDirectoryError(f"the front {file}: {_first_problem(error)}") from None
+            raise RunDirectoryError(f"the front {file}: {first_problem(error)}") from None
         except InvalidValueError as error:
             raise RunDirectoryError(f"the front {file}: {error}") from None
         if altered:
@@ -221,77 +254,3 @@ def load_front(run_dir: str | os.PathLike[str]) -> Front:
     """Reads the front of a run directory, or of a ``front.json`` itself; see :meth:`Front.load`."""
     place = Path(run_dir)
     return Front.load(place / FILE if place.is_dir() else place)
-
-
-def to_record(point: Point, mode: str | None = None) -> dict[str, Any]:
-    """A point as a record of front.json: its fields, and what readers should not have to derive.
-
-    Args:
-        point: of a front.
-        mode: the retraining whose accuracy is ``retrained_accuracy``; the point's best if None.
-    """
-    fields: dict[str, Any] = TypeAdapter(Point).dump_python(point, mode="json")
-    retrained = fields.pop("retrained")
-    record: dict[str, Any] = {"id": point.id}
-    for name, value in fields.items():  # the costs stand side by side with the rest, all of them
-        is_costs = name == "costs"
-        record |= {c: point.cost(c) for c in COST_NAMES} if is_costs else {name: value}
-    mode = mode or point.best_mode
-    made = None if mode is None else point.retrained.get(mode)
-    record["retrained_mode"] = mode if made else None
-    record["retrained_accuracy"] = made.accuracy if made else None
-    record["retrained_error"] = made.error if made else None
-    return record | {"retrained": retrained}
-
-
-def _with_costs_together(content: Any) -> Any:
-    """A front file's content, its records' costs in a mapping as points have them. A cost that is
-    newer than the file is absent.
-    """
-
-    def gathered(record: Any, place: str) -> Any:
-        if not isinstance(record, dict):
-            return record
-        for cost in COSTS:
-            if cost.required and cost.name not in record:
-                raise InvalidValueError(f"{place}.{cost.name} is missing")
-        costs = {name: record[name] for name in COST_NAMES if record.get(name) is not None}
-        return {key: value for key, value in record.items() if key not in COST_NAMES} | {
-            "costs": costs
-        }
-
-    content = dict(content)
-    if "full" in content:
-        content["full"] = gathered(content["full"], "full")
-    if isinstance(content.get("points"), list):
-        points = enumerate(content["points"])
-        content["points"] = [gathered(record, f"points[{i}]") for i, record in points]
-    return content
-
-
-def _check_derived(front: Front, content: Mapping[str, Any]) -> None:
-    """Refuses a file whose derived fields contradict the ones that they derive from."""
-    records = {"full": content["full"]}
-    records |= {f"points[{i}]": record for i, record in enumerate(content["points"])}
-    for (place, record), point in zip(records.items(), (front.full, *front.points), strict=True):
-        for name in ("id", "retrained_accuracy"):
-            if name not in record:
-                raise InvalidValueError(f"{place}.{name} is missing")
-            if record[name] != getattr(point, name):
-                raise InvalidValueError(
-                    f"{place}.{name} must be {getattr(point, name)!r}, which follows from other "
-                    f"fields, but is {record[name]!r}"
-                )
-
-
-def _first_problem(error: ValidationError) -> str:
-    """The first problem that pydantic found, as the end of a sentence."""
-    problem = error.errors(include_url=False)[0]
-    parts = [part for part in problem["loc"] if part != "costs"]
-    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts).lstrip(".")
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "missing":
-        return f"{place} is missing"
-    if problem["type"] in ("value_error", "dataclass_type"):
-        return f"{place}: {message}" if place else message
-    return f"{place}: {message}, but got {problem['input']!r:.60}"

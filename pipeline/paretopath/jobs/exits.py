@@ -17,7 +17,7 @@ from paretopath.policies.outputs import ExitOutputs, gather_outputs
 from paretopath.policies.points import PathPolicies, dynamic_points, split_result
 from paretopath.policies.search import search_policies
 from paretopath.progress import PhaseListener, unheard
-from paretopath.run import Run, Scoring, build_scoring, build_space, build_table
+from paretopath.run import Run, Scoring, budgets_of, build_scoring, build_space, build_table
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,18 @@ def exits_run(
     run: Run,
     *,
     selection: str = "all",
-    paths: Sequence[ExecutionPath] = (),
     on_phase: PhaseListener = unheard,
 ) -> Front:
     """Finds policies for paths of a front, tests them, and saves them on it.
 
     Each path runs once over validation and once over test, through all exits on its way, with the
     weights that a dynamic model would take for it, and what is fitted to each exit; policies are
-    searched on what the exits said.
+    searched on what the exits said. The recipe's budgets hold for expected costs.
 
     Args:
         run: with a front and weights; its front loses the policies that it had.
         selection: which paths of the front, see :func:`paretopath.front.select`; the full one is
-            among them. ``all`` means those too that the front has policies of alone.
-        paths: others, with the weights that were searched.
+            among them. ``all`` means those too that are worth it only with a policy.
         on_phase: hears of reading images, of running exits, of searching.
 
     Raises:
@@ -56,11 +54,11 @@ def exits_run(
     space = build_space(run.recipe).whole
     table = build_table(run, space, on_phase=on_phase)
     scoring = build_scoring(run, space, on_phase=on_phase)
-    ways = _ways(front, found, selection, paths)
+    ways = _ways(front, found, selection)
     _fit(run, found, ways, scoring, on_phase)
     validation = _outputs(found, ways, scoring, "validation", on_phase)
     test = _outputs(found, ways, scoring, "test", on_phase)
-    full = next(i for i, way in enumerate(ways) if way.path == space.full)
+    full = next(i for i, way in enumerate(ways) if way.path.id == front.full.id)
     tried = []
     for number, (way, outputs) in enumerate(zip(ways, validation, strict=True)):
         on_phase("searching policies", number, len(ways))
@@ -70,7 +68,8 @@ def exits_run(
     on_phase("searching policies", len(ways), len(ways))
     numbers = {way.path: i for i, way in enumerate(ways)}
     points = []
-    for point in dynamic_points(tried, tried[full], cost=front.cost):
+    budgets = budgets_of(run.recipe, front.full.costs)
+    for point in dynamic_points(tried, tried[full], cost=front.cost, budgets=budgets):
         number = numbers[point.path]
         tested = split_result(
             point.policy, test[number], test[full].right[-1], tried[number].costs, front.cost
@@ -81,19 +80,16 @@ def exits_run(
     return front
 
 
-def _ways(
-    front: Front, found: Deployable, selection: str, paths: Sequence[ExecutionPath]
-) -> list[_Way]:
-    """The selected paths with the best weights for each, then the others."""
+def _ways(front: Front, found: Deployable, selection: str) -> list[_Way]:
+    """The selected paths, and the full one, with the best weights for each."""
     space = next(iter(found.models.values())).space
-    wanted = {point.id for point in (*select(front, selection), front.full)}
-    options = [option for option in found.options if option.point.id in wanted]
-    ways = {o.point.id: _Way(space.canonical(o.point.path), o.weights) for o in options}
-    others = [_Way(p.path, p.weights) for p in found.policies] if selection == "all" else []
-    others += [_Way(space.canonical(path), "searched") for path in paths]
-    for way in others:
-        ways.setdefault(way.path.id, way)
-    return list(ways.values())
+    chosen = front.everyone if selection == "all" else [p.id for p in select(front, selection)]
+    wanted = {*chosen, front.full.id}
+    return [
+        _Way(space.canonical(option.point.path), option.weights)
+        for option in found.options
+        if option.point.id in wanted
+    ]
 
 
 def _fit(

@@ -41,7 +41,7 @@ def without_policies(
         of_path.setdefault(path, trial)
         if not any(space.shares_of(trial.path)):
             plain[path] = replace(trial, path=path)
-    new = [path for path in left if path not in plain]
+    new = [path for path in left if path not in plain or plain[path].state != "complete"]
     costs = parts.table(new)
     scores = parts.images.evaluator(model, "validation", kept=run.own())(new)
     for i, (path, score) in enumerate(zip(new, scores, strict=True)):

@@ -108,6 +108,10 @@ def search_run(
     left = [] if parts.leaving is None else left_early(parts.leaving, trials, recipe.cost)
     plain = without_policies(run, parts, model, trials, left) if model and left else trials
     front = make_front(run.recipe, parts, plain)
+    if left:
+        front = front.with_early_only(
+            Point.of_trial(t) for t in plain if t.path in left and t.state == "complete"
+        )
     if model is not None:
         with phase(on_phase, "scoring the front on test"):
             front, by_class = with_test(front, parts.images, model, run.own())
@@ -116,7 +120,7 @@ def search_run(
         front = with_retrained(front, run.front())
     front.save(run.front_file)
     if left:
-        front = exits_run(run, paths=left, on_phase=on_phase)
+        front = exits_run(run, on_phase=on_phase)
     keep_table(parts.table, run.costs_file)
     show_search(run, parts.table, tracker, front, trials)
     tracker.finish()

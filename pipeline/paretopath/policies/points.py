@@ -1,7 +1,7 @@
 """Policies as points of a front: what one comes to, image by image, on labelled images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,12 +39,20 @@ class PathPolicies:
     costs: ExitCosts
     tried: Tried
 
+    def within(self, budgets: Mapping[CostName, float]) -> "PathPolicies":
+        """Those whose expected costs keep to upper bounds."""
+        fits = np.ones(len(self.tried), dtype=np.bool_)
+        for name, bound in budgets.items():
+            fits &= self.costs(self.tried.left, name)[0] <= bound
+        return replace(self, tried=self.tried[fits])
+
 
 def dynamic_points(
     paths: Sequence[PathPolicies],
     full: PathPolicies,
     *,
     cost: CostName,
+    budgets: Mapping[CostName, float] | None = None,
     most: int = MOST_KEPT,
 ) -> list[DynamicPoint]:
     """The policies of some paths together that no other beats, by rising cost; not tested yet.
@@ -54,9 +62,11 @@ def dynamic_points(
         full: one of them, against which losses are: the full path. That nobody leaves it early is
             always among what is returned, since that surely loses nothing.
         cost: that the front trades.
+        budgets: upper bounds of expected costs, by name, for all others.
         most: that are kept.
     """
     reference = full.outputs.right[-1]
+    paths = [of_path.within(budgets or {}) for of_path in paths]
     tried = [of_path.tried for of_path in paths]
     kept = worth_keeping(
         np.concatenate([one.left.lost for one in tried]),

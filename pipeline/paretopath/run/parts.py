@@ -12,7 +12,7 @@ import numpy as np
 from paretopath.cost import CostModel, CostTable
 from paretopath.cost import create as create_cost_model
 from paretopath.cost.table_file import load_table, save_table
-from paretopath.costs import cost_named
+from paretopath.costs import CostName, cost_named
 from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.registry import create_space
 from paretopath.errors import InvalidPathError, InvalidValueError, RecipeError
@@ -51,7 +51,7 @@ class Parts:
 
     space: ElasticSpace
     table: CostTable
-    budgets: Mapping[str, float]
+    budgets: Mapping[CostName, float]
     named_paths: tuple[ExecutionPath, ...]
     task: Task
     predictor: PredictorEvaluator | None
@@ -225,11 +225,15 @@ def named_paths(recipe: Recipe, space: ElasticSpace) -> tuple[ExecutionPath, ...
     )
 
 
-def absolute_budgets(recipe: Recipe, table: CostTable) -> dict[str, float]:
+def absolute_budgets(recipe: Recipe, table: CostTable) -> dict[CostName, float]:
     """Upper bounds by cost: what a recipe's budgets mean for this space and hardware."""
     if not recipe.search.limits:
         return {}  # nothing is priced
-    full = table([table.space.full]).row(0)
+    return budgets_of(recipe, table([table.space.full]).row(0))
+
+
+def budgets_of(recipe: Recipe, full: Mapping[CostName, float]) -> dict[CostName, float]:
+    """The same by what the full path costs."""
     return {
         name: parse_budget(text, cost_named(name).unit, full[name])
         for name, text in recipe.search.limits.items()

@@ -257,7 +257,7 @@ def test_front_survives_its_file(tmp_path: Path, bent: Front) -> None:
 def test_file_is_as_documented(tmp_path: Path, bent: Front) -> None:
     bent.save(tmp_path / "front.json")
     content = json.loads((tmp_path / "front.json").read_text())
-    assert content["schema"] == 2
+    assert content["schema"] == 3
     assert content["recipe"] == {"space": {"name": "vit"}, "seed": 0}
     assert content["hardware"] == "magnet-16nm"
     energies = [p["energy_mj"] for p in content["points"]]
@@ -310,11 +310,25 @@ def test_policies_are_kept_in_the_file(tmp_path: Path, bent: Front) -> None:
 def test_a_file_of_before_policies_opens_without_any(tmp_path: Path, bent: Front) -> None:
     bent.save(tmp_path / "front.json")
     content = json.loads((tmp_path / "front.json").read_text())
-    assert content.pop("policies") == []
+    assert content.pop("policies") == content.pop("early_only") == []
     content["schema"] = 1
     del content["sha256"]
     (tmp_path / "front.json").write_text(json.dumps(content))
     assert Front.load(tmp_path / "front.json") == bent
+
+
+def test_paths_that_a_policy_alone_makes_worth_it_are_named_but_no_points(
+    tmp_path: Path, bent: Front
+) -> None:
+    beaten = replace(bent.points[0], path=ExecutionPath({"exit": 2, "dear": True}))
+    front = bent.with_early_only([beaten, bent.points[1], bent.full])
+    assert front.early_only == (beaten,) and front.points == bent.points
+    front.save(tmp_path / "front.json")
+    assert Front.load(tmp_path / "front.json") == front
+    assert select(front, f"id={beaten.id}") == [beaten]
+    assert beaten not in select(front, "all")
+    better = replace(beaten, retrained={"shared": Retrained(0.9, 0.01)})
+    assert front.updated([better]).early_only == (better,)
 
 
 def test_a_policy_is_chosen_by_what_may_be_lost_or_by_energy(bent: Front) -> None:
@@ -366,8 +380,8 @@ def damage(content: Any, place: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("schema", 3, "must have schema 1 to 2, but has 3"),
-        ("schema", ..., "must have schema 1 to 2, but has None"),
+        ("schema", 4, "must have schema 1 to 3, but has 4"),
+        ("schema", ..., "must have schema 1 to 3, but has None"),
         ("hardware", ..., "hardware is missing"),
         ("points.2.macs", ..., r"points\[2\].macs is missing"),
         ("points.0.macs", "many", r"points\[0\].macs: .* but got 'many'"),

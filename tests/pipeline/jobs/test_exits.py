@@ -69,7 +69,8 @@ def test_exits_on_the_way_of_repaired_paths_are_fitted_to_them(left: tuple[Path,
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose search chose policies along with paths: read it, don't change it."""
     folder = tmp_path_factory.mktemp("together")
-    (folder / "tiny.yaml").write_text(TINY + "exits: {search: true}\n")
+    budget = TINY.replace("search: {", "search: {energy_budget: 40%, ")
+    (folder / "tiny.yaml").write_text(budget + "exits: {search: true}\n")
     run = Run.start(folder / "run", load_recipe(folder / "tiny.yaml"), device="cpu")
     jobs.prepare_weights(run)
     jobs.search_run(run)
@@ -93,6 +94,19 @@ def test_a_search_may_choose_policies_along_with_paths(together: Path) -> None:
         logits, _ = dynamic.classify_early(images, policy=point)
         accuracy = (logits.argmax(-1) == labels).double().mean().item()
         assert accuracy == pytest.approx(point.test.accuracy, abs=2.5 / len(images))
+
+
+def test_a_budget_of_a_search_for_both_is_for_what_images_take_on_average(together: Path) -> None:
+    front = Run.open(together, device="cpu").front()
+    bound = 0.4 * front.cost_of(front.full)
+    *policies, whole = front.policies
+    assert whole.path == front.full.path and len(whole.policy.exits) == 1
+    assert all(point.cost("energy_mj") <= bound for point in policies)
+    assert all(front.cost_of(point) <= bound for point in front.points)
+    dearer = {point.id for point in front.early_only if front.cost_of(point) > bound}
+    assert dearer & {point.path.id for point in policies}  # only some images go to its end
+    assert all(point.test_accuracy is not None for point in front.early_only)
+    assert front.hypervolume_with_policies >= front.hypervolume
 
 
 def test_policies_found_in_a_search_are_found_again(together: Path, tmp_path: Path) -> None:

@@ -113,6 +113,12 @@ def search(
     out.print(f"\n{number} on the front{beside}{rest}; hypervolume {front.hypervolume:.4f}.")
     if rest:
         out.print(f"All of them: paretopath front {directory}")
+    if front.policies:
+        dynamic = counted(len(front.policies), "dynamic point")
+        out.print(
+            f"With {dynamic}, paths that images leave early, "
+            f"{front.hypervolume_with_policies:.4f}: paretopath exits {directory}"
+        )
     out.print(f"Report: {run.report_file}")
     if resolved.data is not None:
         out.print(f"Next: paretopath retrain {directory} --select {resolved.retrain.select}")
