@@ -25,11 +25,15 @@ class Onto:
             channel, such as a layer scale or a batch normalisation. Nothing if None.
         like: the layer that gives this result on the full path, where it is another one: a unit
             that runs in another form.
+        keys: (B, N) integers, one for each position of the result in an image: positions of two
+            paths correspond that have the same key, such as the token that a query was made of.
+            They correspond by place if None.
     """
 
     skip: Tensor | Callable[[], Tensor] | None = None
     through: Callable[[Tensor], Tensor] | None = None
     like: nn.Module | None = None
+    keys: Tensor | None = None
 
     def stream(self) -> Tensor | None:
         """What the layer's result is added to."""

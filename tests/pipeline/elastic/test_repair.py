@@ -23,6 +23,7 @@ from paretopath.elastic.layers import absorb_bias
 from paretopath.elastic.repair import Repair, repairable
 from paretopath.elastic.repair.regression import regress
 from paretopath.elastic.repair.rows import Call
+from paretopath.elastic.repair.targets import Targets
 from paretopath.errors import InvalidValueError
 from paretopath.paths import Condition, Decision
 
@@ -298,3 +299,71 @@ def test_normalisations_that_a_solved_layer_feeds_keep_the_full_models_statistic
     path = model.space.canonical(NARROW)
     tensors = Repair(model, images(40, 0), measure=True)([path])[path].tensors
     assert tensors and not any("norm" in name for name in tensors)
+
+
+class Shrink(Unit):
+    """Images at a share of their size: nothing that weights could make up for."""
+
+    def __init__(self) -> None:
+        super().__init__("shrink", decisions=("step",))
+
+    def forward(self, state: State, choice: Choice) -> State:
+        return state[..., :: int(choice["step"]), :: int(choice["step"])]
+
+    def extract(self, choice: Choice) -> nn.Module:
+        raise NotImplementedError
+
+
+class ShrinkingSpace(ResidualSpace):
+    """The residual blocks on images of two sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sized = Decision("step", (2, 1))
+        ElasticSpace.__init__(self, [sized, *self.decisions], input_shape=self.input_shape)
+
+    def units(self, checkpoint: str | None = None) -> list[Unit]:
+        return [Shrink(), *super().units(checkpoint)]
+
+
+def test_smaller_images_are_repaired_for_the_full_model_on_images_as_small() -> None:
+    torch.manual_seed(0)
+    model = ShrinkingSpace().build()
+    small, large, unchanged = (
+        model.space.canonical(path) for path in (NARROW | {"step": 2}, NARROW, {"step": 2})
+    )
+    own = Repair(model, images(200, 0))([small, large, unchanged])
+    assert own.keys() == {small, large}
+    new = images(100, 7)
+    with torch.no_grad(), model.active(unchanged):
+        full = model(new)
+    far = []
+    for tensors in (None, own[small]):
+        with torch.no_grad(), model.active(small, tensors):
+            far.append(float((model(new) - full).square().mean()))
+    assert far[1] < 0.5 * far[0]
+
+
+def test_positions_with_keys_land_where_the_full_models_of_the_same_keys_do() -> None:
+    torch.manual_seed(0)
+    layer = ElasticLinear(4, 3)
+    x, skip = torch.randn(10, 6, 4), torch.randn(10, 6, 3)
+
+    def call(keys: Tensor) -> Call:
+        """Of the positions of these keys."""
+        named = {"x": x.gather(1, keys[..., None].expand(-1, -1, 4))}
+        onto = Onto(skip.gather(1, keys[..., None].expand(-1, -1, 3)), keys=keys)
+        return Call.of(layer, (), {**named, "onto": onto})
+
+    targets = Targets(set(), seed=0)
+    full = call(torch.arange(6).expand(10, -1))
+    targets.note(full, layer(x), torch.ones(3))
+    chosen = torch.stack([torch.randperm(6)[:4] for _ in range(10)])
+    path = call(chosen)
+    target = targets.of(path)
+    assert target is not None and len(target.rows) == target.positions == 40
+    assert path.onto is not None
+    stream = path.onto.stream() + layer(path.x)
+    torch.testing.assert_close(target.stream, path.at(stream, target.rows))
+    assert target.held.sum() == 8  # those of the last two images
+    assert targets.of(Call.of(layer, (path.x,), {"onto": Onto(skip, keys=chosen + 6)})) is None

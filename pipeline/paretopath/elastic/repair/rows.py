@@ -11,6 +11,9 @@ from torch import Tensor
 from paretopath.elastic.layers import ElasticConv2d, ElasticLayer, ElasticLinear
 from paretopath.elastic.stream import Onto
 
+_MOST_KEYS = 1 << 32
+"""More than an image has positions."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -47,6 +50,15 @@ class Call:
             return self.x.numel() // self.x.shape[-1]
         height, width = self._size()
         return len(self.x) * height * width
+
+    @property
+    def keys(self) -> Tensor | None:
+        """(positions,) by which positions of two paths correspond; None where they do by place."""
+        keys = None if self.onto is None else self.onto.keys
+        if keys is None:
+            return None
+        image = torch.arange(len(keys), device=keys.device)[:, None]
+        return (image * _MOST_KEYS + keys).flatten()
 
     def inputs(self, rows: Tensor) -> Tensor:
         """(n, K) what the results at some positions are computed from, in the weight's order.

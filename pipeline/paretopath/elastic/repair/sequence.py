@@ -1,7 +1,7 @@
 """Calibration images walk paths beside the full model, unit by unit."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,14 @@ class _Walk:
     """What reaches a node of the tree.
 
     Attributes:
+        targets: where layers' results shall land.
         state: of the calibration images on the path.
         full: nodes of the full model's own tree that may come next, as long as the path is the full
             model so far; none once it is another.
         fitted: what the path's layers have for themselves so far.
     """
 
+    targets: Targets
     state: State
     full: Sequence[Node]
     fitted: Fitted
@@ -36,6 +38,10 @@ class _Walk:
 
 class Repair:
     """Re-solves paths of a model on calibration images.
+
+    A decision that acts first in a unit without parameters, such as the size at which a model sees
+    its images, is nothing that weights could make up for: the full model is then the one that
+    decides it alike.
 
     All images run as one batch: a forward pass over them must fit in memory. The full model's
     streams are kept at sampled positions, :data:`ROWS_PER_INPUT` for each input of a layer.
@@ -68,8 +74,9 @@ class Repair:
         self.images = images
         self.measure = measure
         self.settled = settled
-        self._targets = Targets(_readers(model) | _last(model), seed=seed)
-        self._start: _Walk | None = None
+        self.seed = seed
+        self._given = _given(model)
+        self._starts: dict[ExecutionPath, _Walk] = {}
 
     @torch.no_grad()
     def __call__(self, paths: Sequence[Mapping[str, Value]]) -> dict[ExecutionPath, PathTensors]:
@@ -82,34 +89,49 @@ class Repair:
         training = units.training
         units.eval()
         try:
-            start = self._start = self._start or self._begin()
             found = {}
-            for index, walk in _tree(self.model, paths, self.settled).run(start, self._walk):
-                if walk.fitted:
-                    path = ExecutionPath(paths[index])
-                    found[path] = PathTensors(path, named(units, walk.fitted))
+            for given, alike in self._by_given(paths).items():
+                start = self._starts.get(given) or self._begin(given)
+                self._starts[given] = start
+                tree = _tree(self.model, alike, self.settled)
+                for index, walk in tree.run(start, self._walk):
+                    if walk.fitted:
+                        path = ExecutionPath(alike[index])
+                        found[path] = PathTensors(path, named(units, walk.fitted))
         finally:
             units.train(training)
         return found
 
-    def _look(self) -> PrefixTree:
-        """Runs the full model, up to each of its exits, and notes where its layers' results land.
+    def _by_given(
+        self, paths: Sequence[Mapping[str, Value]]
+    ) -> dict[ExecutionPath, list[Mapping[str, Value]]]:
+        """Paths by the full path that decides alike what weights can't make up for."""
+        found: dict[ExecutionPath, list[Mapping[str, Value]]] = {}
+        for path in paths:
+            given = {name: path[name] for name in self._given if name in path}
+            found.setdefault(self.model.space.canonical(given), []).append(path)
+        return found
 
-        Returns:
-            Its steps.
+    def _begin(self, given: ExecutionPath) -> _Walk:
+        """What reaches the first step that is not the same on all paths.
+
+        Runs the full model, up to each of its exits, and notes where its layers' results land.
+
+        Args:
+            given: the full path, but for what weights can't make up for.
         """
-        tree = _tree(self.model, exit_paths(self.model))
+        targets = Targets(_readers(self.model) | _last(self.model), seed=self.seed)
+        own = {name: given[name] for name in self._given if name in given}
+        canonical = self.model.space.canonical
+        full = list(dict.fromkeys(canonical({**path, **own}) for path in exit_paths(self.model)))
+        tree = _tree(self.model, full)
 
         def run(node: Node, state: State) -> State:
-            return look(node.step, state, self._targets)
+            return look(node.step, state, targets)
 
         for _ in tree.run(self.images, run):
             pass
-        return tree
-
-    def _begin(self) -> _Walk:
-        """What reaches the first step that is not the same on all paths."""
-        walk = _Walk(self.images, self._look().roots, {})
+        walk = _Walk(targets, self.images, tree.roots, {})
         for _ in range(self.settled):
             (node,) = walk.full
             walk = self._walk(node, walk)
@@ -119,10 +141,10 @@ class Repair:
         """Runs a step on the calibration images and solves its layers on the way."""
         for full in walk.full:
             if full.step == node.step:  # the full model so far: nothing to be made up for
-                return _Walk(node.step(walk.state), full.children, walk.fitted)
-        watched = Watched(self._targets, {}, norms=self.measure)
+                return replace(walk, state=node.step(walk.state), full=full.children)
+        watched = Watched(walk.targets, {}, norms=self.measure)
         state = watched.solve(node.step, walk.state)
-        return _Walk(state, (), walk.fitted | watched.fitted)
+        return replace(walk, state=state, full=(), fitted=walk.fitted | watched.fitted)
 
 
 def repairable(model: Chain) -> bool:
@@ -131,6 +153,15 @@ def repairable(model: Chain) -> bool:
     Once-For-All's has none: its narrow paths were trained as they are.
     """
     return bool(_readers(model))
+
+
+def _given(model: Chain) -> list[str]:
+    """The decisions that act first in a unit without parameters; others only feel them."""
+    first: dict[str, nn.Module] = {}
+    for unit in model.chain:
+        for name in unit.decisions:
+            first.setdefault(name, unit)
+    return [name for name, unit in first.items() if not any(True for _ in unit.parameters())]
 
 
 def _readers(model: Chain) -> set[nn.Module]:

@@ -1,6 +1,7 @@
 """Where the results of layers shall land: the full model's streams, at sampled positions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +24,38 @@ class Target:
 
     Attributes:
         positions: of the result, over all images.
-        rows: (n,) those that are looked at, rising.
+        rows: (n,) those that are looked at.
         stream: (n, C) the full model's stream there.
+        keys: (n,) which those rows are, over all images; None where they correspond by place.
     """
 
     positions: int
     rows: Tensor
     stream: Tensor
+    keys: Tensor | None = None
+
+    def found_in(self, keys: Tensor) -> Self | None:
+        """The part of it whose keys a path's result has too, at the path's rows.
+
+        Args:
+            keys: (positions,) of the path's result.
+
+        Returns:
+            None where so few correspond that there is nothing to learn from them.
+        """
+        assert self.keys is not None
+        known, order = keys.sort()
+        place = torch.searchsorted(known, self.keys).clamp(max=len(known) - 1)
+        both = known[place] == self.keys
+        found = replace(
+            self,
+            positions=len(keys),
+            rows=order[place[both]],
+            stream=self.stream[both],
+            keys=self.keys[both],
+        )
+        held = int(found.held.sum())
+        return found if 0 < held < len(found.rows) else None
 
     @property
     def held(self) -> Tensor:
@@ -61,7 +87,12 @@ class Targets:
         """Where a call's result shall land; None if that is unknown, or of another size."""
         like = call.onto.like if call.onto is not None else None
         found = self._targets.get(like or call.layer)
-        return found if found is not None and found.positions == call.positions else None
+        if found is None:
+            return None
+        keys = call.keys
+        if keys is not None and found.keys is not None:
+            return found.found_in(keys)
+        return found if found.positions == call.positions else None
 
     def note(self, call: Call, result: Tensor, scale: Tensor) -> None:
         """Notes where the full model's stream is behind a layer, unless it is known.
@@ -78,7 +109,9 @@ class Targets:
         skip = call.onto.stream() if call.onto is not None else None
         if skip is not None:
             stream += call.at(skip, rows)
-        self._targets[call.layer] = Target(call.positions, rows, stream)
+        keys = call.keys
+        known = None if keys is None else keys[rows]
+        self._targets[call.layer] = Target(call.positions, rows, stream, known)
 
     def _sample(self, call: Call) -> Tensor:
         """Positions of a layer's result, rising."""
