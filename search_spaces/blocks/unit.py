@@ -89,10 +89,14 @@ class BlockUnit(Unit):
 
 
 def make_elastic(body: nn.Module, groups: Sequence[Group]) -> None:
-    """Puts elastic layers in the place of a body's layers: those of groups, and all batch norms."""
+    """Puts elastic layers in the place of a body's layers: those of groups, and all batch norms.
+
+    Layers that are elastic already stay.
+    """
     touched = {name for g in groups for name in (*g.makers, *(span.layer for span in g.readers))}
     for name, module in list(body.named_modules()):
-        if name in touched or (isinstance(module, nn.BatchNorm2d) and can_be_narrowed(module)):
+        is_norm = isinstance(module, nn.BatchNorm2d) and can_be_narrowed(module)
+        if is_norm or (name in touched and not isinstance(module, BlockLayer)):
             body.set_submodule(name, elastic(module, name))
     for group in groups:
         for name in group.makers:

@@ -1,15 +1,12 @@
 """Attention of DETR's relatives with heads that can be left out, and their feed-forward networks.
 
 The parameters are those of mmdet's modules. Projections of queries, keys and values, which PyTorch
-keeps in one matrix, are layers of their own here, so that a head is a prefix of each. Deformable
-attention takes the sizes of its maps from their shapes, never from tensors' values.
+keeps in one matrix, are layers of their own here, so that a head is a prefix of each.
 """
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 from torch import Tensor, nn
 
 from paretopath.errors import InvalidValueError
@@ -18,31 +15,58 @@ from search_spaces.detr.pieces import group, linear, part_of, write
 from search_spaces.detr.states import Tokens
 
 
-class Attention(nn.Module):
+class Headed(nn.Module):
+    """Attention of any kind, whose first heads can be kept alone.
+
+    Args:
+        heads: how many.
+        head_width: channels of each.
+        out: the layer that reads them.
+    """
+
+    makers: tuple[str, ...]
+    """The layers whose outputs are heads."""
+
+    def __init__(self, heads: int, head_width: int, out: nn.Linear) -> None:
+        super().__init__()
+        self.heads, self.head_width = heads, head_width
+        self.out = out
+
+    def groups(self, prefix: str, name: str) -> Group:
+        """Its heads, as the group ``name`` of a body that holds it as ``prefix``."""
+        makers = [f"{prefix}.{part}" for part in self.makers]
+        return group(name, self.heads, self.head_width, makers, f"{prefix}.out")
+
+
+class Attention(Headed):
     """Every query looks at every key (Vaswani et al., arXiv 1706.03762).
 
     Args:
         original: mmcv's ``MultiheadAttention``.
-        aligned: whether a position means the same on every path, so that what is added to it can be
-            re-solved for it.
     """
 
-    def __init__(self, original: Any, *, aligned: bool = True) -> None:
-        super().__init__()
+    makers = ("query", "key", "value")
+
+    def __init__(self, original: Any) -> None:
         packed: nn.MultiheadAttention = original.attn
+        super().__init__(packed.num_heads, packed.head_dim, linear(packed.out_proj))
         width = packed.embed_dim
         fused = nn.Linear(width, 3 * width, device="meta")
         fused.weight, fused.bias = packed.in_proj_weight, packed.in_proj_bias
         parts = (part_of(fused, slice(i * width, (i + 1) * width)) for i in range(3))
         self.query, self.key, self.value = parts
-        self.out = linear(packed.out_proj)
         self.dropout = packed.dropout
         self.behind = nn.Sequential(original.proj_drop, original.dropout_layer)
-        self.heads, self.head_width = packed.num_heads, packed.head_dim
-        self.aligned = aligned
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, *, skip: Tensor, blocked: Tensor | None
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        skip: Tensor,
+        blocked: Tensor | None,
+        keys: Tensor | None = None,
     ) -> Tensor:
         """What the queries see, added to ``skip``.
 
@@ -51,6 +75,7 @@ class Attention(nn.Module):
             key, value: (B, N, C).
             skip: (B, Q, C).
             blocked: bool, broadcast to (B, heads, Q, N): True where a query must not look.
+            keys: (B, Q) see :class:`~paretopath.elastic.Onto`.
         """
         out = F.scaled_dot_product_attention(
             self._heads(self.query(query)),
@@ -59,7 +84,7 @@ class Attention(nn.Module):
             attn_mask=None if blocked is None else ~blocked,
             dropout_p=self.dropout if self.training else 0.0,
         )
-        seen = write(self.out, out.transpose(1, 2).flatten(2), skip if self.aligned else None)
+        seen = write(self.out, out.transpose(1, 2).flatten(2), skip, keys)
         return skip + self.behind(seen)  # type: ignore[no-any-return]
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -73,87 +98,16 @@ class Attention(nn.Module):
         return self(query, query, x, skip=x, blocked=tokens.padding[:, None, None])  # type: ignore[no-any-return]
 
     def look(
-        self, x: Tensor, positions: Tensor, references: Tensor | None, tokens: Tokens
+        self,
+        x: Tensor,
+        positions: Tensor,
+        references: Tensor | None,
+        tokens: Tokens,
+        keys: Tensor | None,
     ) -> Tensor:
-        """Queries (B, Q, C) that look at tokens."""
+        """Queries (B, Q, C), of these keys, that look at tokens."""
         key, blocked = tokens.x + tokens.positions, tokens.padding[:, None, None]
-        return self(x + positions, key, tokens.x, skip=x, blocked=blocked)  # type: ignore[no-any-return]
-
-    def groups(self, prefix: str, name: str) -> Group:
-        """Its heads, as the group ``name`` of a body that holds it as ``prefix``."""
-        makers = [f"{prefix}.{part}" for part in ("query", "key", "value")]
-        return group(name, self.heads, self.head_width, makers, f"{prefix}.out")
-
-
-class DeformableAttention(nn.Module):
-    """Each query looks at a few points of each map (Zhu et al., arXiv 2010.04159).
-
-    Args:
-        original: mmcv's ``MultiScaleDeformableAttention``.
-        aligned: see :class:`Attention`.
-    """
-
-    def __init__(self, original: Any, *, aligned: bool = True) -> None:
-        super().__init__()
-        self.offsets = linear(original.sampling_offsets)
-        self.weights = linear(original.attention_weights)
-        self.value = linear(original.value_proj)
-        self.out = linear(original.output_proj)
-        self.dropout = original.dropout
-        self.heads = original.num_heads
-        self.head_width = self.value.out_features // self.heads
-        self.levels, self.points = original.num_levels, original.num_points
-        self.aligned = aligned
-
-    def forward(self, query: Tensor, references: Tensor, tokens: Tokens, *, skip: Tensor) -> Tensor:
-        """What the queries see, added to ``skip``.
-
-        Args:
-            query: (B, Q, C).
-            references: (B, Q, L, 2) points, or (B, Q, L, 4) boxes, in shares of each map.
-            tokens: of L maps.
-            skip: (B, Q, C).
-        """
-        value = self.value(tokens.x).masked_fill(tokens.padding[..., None], 0.0)
-        value = value.unflatten(-1, (-1, self.head_width))  # (B, N, heads, width)
-        offsets = self.offsets(query).unflatten(-1, (-1, self.levels, self.points, 2))
-        weights = self.weights(query).unflatten(-1, (-1, self.levels * self.points)).softmax(-1)
-        weights = weights.unflatten(-1, (self.levels, self.points))
-        shapes = tokens.levels.shapes
-        if references.shape[-1] == 2:
-            size = torch.tensor([(x, y) for y, x in shapes], dtype=query.dtype, device=query.device)
-            places = references[:, :, None, :, None] + offsets / size[:, None]
-        else:
-            centre, extent = references[:, :, None, :, None].split(2, dim=-1)
-            places = centre + offsets / self.points * extent * 0.5
-        seen = multi_scale_deformable_attn_pytorch(value, shapes, places.to(value.dtype), weights)
-        out = write(self.out, seen, skip if self.aligned else None)
-        return skip + self.dropout(out)  # type: ignore[no-any-return]
-
-    def encode(self, x: Tensor, positions: Tensor, tokens: Tokens) -> Tensor:
-        """See :meth:`Attention.encode`."""
-        assert tokens.references is not None
-        return self(x + positions, tokens.references, tokens, skip=x)  # type: ignore[no-any-return]
-
-    def look(
-        self, x: Tensor, positions: Tensor, references: Tensor | None, tokens: Tokens
-    ) -> Tensor:
-        """See :meth:`Attention.look`.
-
-        Args:
-            x, positions, tokens: there.
-            references: (B, Q, 2) or (B, Q, 4) in shares of the image.
-        """
-        assert references is not None
-        ratios = tokens.ratios[:, None]
-        if references.shape[-1] == 4:
-            ratios = torch.cat([ratios, ratios], -1)
-        return self(x + positions, references[:, :, None] * ratios, tokens, skip=x)  # type: ignore[no-any-return]
-
-    def groups(self, prefix: str, name: str) -> Group:
-        """See :meth:`Attention.groups`."""
-        makers = [f"{prefix}.{part}" for part in ("value", "offsets", "weights")]
-        return group(name, self.heads, self.head_width, makers, f"{prefix}.out")
+        return self(x + positions, key, tokens.x, skip=x, blocked=blocked, keys=keys)  # type: ignore[no-any-return]
 
 
 class FeedForward(nn.Module):
@@ -161,13 +115,12 @@ class FeedForward(nn.Module):
 
     Args:
         original: mmcv's ``FFN``.
-        aligned: see :class:`Attention`.
 
     Raises:
         InvalidValueError: it has another number of layers.
     """
 
-    def __init__(self, original: Any, *, aligned: bool = True) -> None:
+    def __init__(self, original: Any) -> None:
         super().__init__()
         if original.num_fcs != 2:
             raise InvalidValueError(
@@ -179,14 +132,13 @@ class FeedForward(nn.Module):
         self.fc2 = linear(second)
         self.behind = nn.Sequential(last_dropout, original.gamma2, original.dropout_layer)
         self.hidden = self.fc1.out_features
-        self.aligned = aligned
 
-    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """(B, N, C) -> the same shape, added to ``skip``, which is ``x`` if not given."""
+    def forward(self, x: Tensor, skip: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
+        """(B, N, C), of these keys, -> the same shape, added to ``skip``, or to ``x``."""
         skip = x if skip is None else skip
         hidden = self.dropout(self.act(self.fc1(x)))
-        return skip + self.behind(write(self.fc2, hidden, skip if self.aligned else None))  # type: ignore[no-any-return]
+        return skip + self.behind(write(self.fc2, hidden, skip, keys))  # type: ignore[no-any-return]
 
     def groups(self, prefix: str, name: str) -> Group:
-        """Its hidden channels; see :meth:`Attention.groups`."""
+        """Its hidden channels; see :meth:`Headed.groups`."""
         return group(name, self.hidden, 1, [f"{prefix}.fc1"], f"{prefix}.fc2")

@@ -10,12 +10,13 @@ from torch import nn
 from paretopath.elastic import ChannelGroup, Unit
 from paretopath.paths import Condition, SearchSpace, Value
 from search_spaces.blocks.groups import Group, Span
-from search_spaces.detr.attention import Attention, DeformableAttention
+from search_spaces.detr.attention import Headed
 from search_spaces.detr.decoding import ConditionalLayer, DecoderLayer, Refine
 from search_spaces.detr.encoding import EncoderLayer, Tokenise
 from search_spaces.detr.heads import Head
 from search_spaces.detr.pieces import Kept, Piece
 from search_spaces.detr.querying import QUERIES, LearnedPoints, LearnedQueries, Proposals
+from search_spaces.detr.sampling import POINTS
 from search_spaces.widths import channels
 
 
@@ -110,12 +111,11 @@ class Chain:
             if i > 0 and hasattr(decoder, "query_dim"):
                 refine = Refine(head.fc_reg, eps=1e-5, looks_twice=True)
             return ConditionalLayer(layer, decoder, i, refine)
-        proposes = getattr(self.detector, "as_two_stage", False)
         point = getattr(decoder, "ref_point_head", None)  # DINO
         if i > 0 and getattr(self.detector, "with_box_refine", False):
             eps = 1e-3 if point is not None else 1e-5
             refine = Refine(head.reg_branches[i - 1], eps=eps, looks_twice=point is not None)
-        return DecoderLayer(layer, refine=refine, point=point, aligned=not proposes)
+        return DecoderLayer(layer, refine=refine, point=point)
 
     def _head(self, i: int) -> Head:
         decoder, head = self.detector.decoder, self.detector.bbox_head
@@ -149,9 +149,12 @@ class Chain:
         heads = f"{name}.heads"
         if heads in self.space.positions:
             part = body.attention
-            assert isinstance(part, Attention | DeformableAttention)
+            assert isinstance(part, Headed)
             groups.append(part.groups("attention", "heads"))
             kept[heads] = {count: {"heads": int(count)} for count in self.space[heads].values}
+        points = f"{name}.points"
+        if points in self.space.positions:
+            kept[points] = {count: {POINTS: int(count)} for count in self.space[points].values}
         return Piece(name, body, groups=groups, kept=kept, requires=requires)
 
 

@@ -57,7 +57,6 @@ class DecoderLayer(nn.Module):
         original: mmdet's layer.
         refine: what moves the references first; None where they stay.
         point: DINO's network that makes positions of references; None elsewhere.
-        aligned: whether a query means the same on every path: learned ones do, chosen ones do not.
     """
 
     def __init__(
@@ -66,12 +65,11 @@ class DecoderLayer(nn.Module):
         *,
         refine: nn.Module | None = None,
         point: nn.Module | None = None,
-        aligned: bool = True,
     ) -> None:
         super().__init__()
-        self.self_attention = attention_of(original.self_attn, aligned=aligned)
-        self.attention = attention_of(original.cross_attn, aligned=aligned)
-        self.ffn = FeedForward(original.ffn, aligned=aligned)
+        self.self_attention = attention_of(original.self_attn)
+        self.attention = attention_of(original.cross_attn)
+        self.ffn = FeedForward(original.ffn)
         self.norms = original.norms
         self.refine = refine
         self.point = point
@@ -86,10 +84,10 @@ class DecoderLayer(nn.Module):
         x = queries.x
         positions = self._positions(start, queries)
         blocked = blocked_by(queries.denoising, x.shape[1], x.device)
-        near = x + positions
-        x = self.norms[0](self.self_attention(near, near, x, skip=x, blocked=blocked))
-        x = self.norms[1](self.attention.look(x, positions, start, queries.tokens))
-        return replace(queries, x=self.norms[2](self.ffn(x)), references=references)
+        near, keys = x + positions, queries.keys
+        x = self.norms[0](self.self_attention(near, near, x, skip=x, blocked=blocked, keys=keys))
+        x = self.norms[1](self.attention.look(x, positions, start, queries.tokens, keys))
+        return replace(queries, x=self.norms[2](self.ffn(x, keys=keys)), references=references)
 
     def _positions(self, references: Tensor | None, queries: Queries) -> Tensor:
         """Those that queries came with; DINO's are of the references as the first map has them."""
@@ -161,4 +159,5 @@ class ConditionalLayer(nn.Module):
                 is_first=self.is_first,
             )
         )
-        return replace(queries, x=self.norms[2](self.ffn(x)), references=references)
+        x = self.norms[2](self.ffn(x, keys=queries.keys))
+        return replace(queries, x=x, references=references)

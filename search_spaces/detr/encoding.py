@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.detr.attention import Attention, DeformableAttention, FeedForward
+from search_spaces.detr.attention import Attention, FeedForward
+from search_spaces.detr.sampling import DeformableAttention
 from search_spaces.detr.states import Levels, Maps, Tokens
 
 
@@ -99,8 +100,8 @@ class EncoderLayer(nn.Module):
         return replace(tokens, x=self.norms[1](self.ffn(x)))
 
 
-def attention_of(original: Any, *, aligned: bool = True) -> Attention | DeformableAttention:
+def attention_of(original: Any) -> Attention | DeformableAttention:
     """The form here of one of mmcv's attentions."""
     if hasattr(original, "sampling_offsets"):
-        return DeformableAttention(original, aligned=aligned)
-    return Attention(original, aligned=aligned)
+        return DeformableAttention(original)
+    return Attention(original)

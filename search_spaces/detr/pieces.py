@@ -208,16 +208,17 @@ def plain(body: nn.Module) -> nn.Module:
     return copy.deepcopy(body, memo)
 
 
-def write(layer: nn.Module, x: Tensor, skip: Tensor | None) -> Tensor:
+def write(layer: nn.Module, x: Tensor, skip: Tensor, keys: Tensor | None = None) -> Tensor:
     """What a layer gives, and, where it is elastic, word of the stream that it will be added to.
 
     Args:
         layer: linear.
         x: its input.
-        skip: the stream; None where it is not to be re-solved for it.
+        skip: the stream.
+        keys: see :class:`~paretopath.elastic.Onto`.
     """
-    if isinstance(layer, ElasticLinear) and skip is not None:
-        out: Tensor = layer(x, onto=Onto(skip))
+    if isinstance(layer, ElasticLinear):
+        out: Tensor = layer(x, onto=Onto(skip, keys=keys))
     else:
         out = layer(x)
     return out

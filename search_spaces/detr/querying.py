@@ -35,9 +35,9 @@ class LearnedQueries(nn.Module):
         rows: Tensor = self.rows().expand(len(tokens.x), -1, -1)
         x = rows.new_zeros(*rows.shape[:2], self.width)
         if self.are_boxes:
-            return Queries(x, None, rows.sigmoid(), tokens)
+            return Queries(x, None, rows.sigmoid(), tokens, _in_order(rows))
         references = None if self.point is None else self.point(rows).sigmoid()[..., :2]
-        return Queries(x, rows, references, tokens)
+        return Queries(x, rows, references, tokens, _in_order(rows))
 
 
 class LearnedPoints(nn.Module):
@@ -50,7 +50,12 @@ class LearnedPoints(nn.Module):
 
     def forward(self, tokens: Tokens) -> Queries:
         positions, x = self.rows().expand(len(tokens.x), -1, -1).chunk(2, dim=-1)
-        return Queries(x, positions, self.point(positions).sigmoid(), tokens)
+        return Queries(x, positions, self.point(positions).sigmoid(), tokens, _in_order(x))
+
+
+def _in_order(rows: Tensor) -> Tensor:
+    """(B, Q) the index of each row (B, Q, C)."""
+    return torch.arange(rows.shape[1], device=rows.device).expand(len(rows), -1)
 
 
 class Proposals(nn.Module):
@@ -84,10 +89,11 @@ class Proposals(nn.Module):
         logits = self.logits(memory)
         raw = self.boxes(memory) + inverse_of(proposed).masked_fill(known, float("inf"))
         rank = logits.max(-1)[0] if self.noise is not None else logits[..., 0]
-        best = rank.topk(self.count(), dim=1)[1][..., None]
+        keys = rank.topk(self.count(), dim=1)[1]
+        best = keys[..., None]
         chosen = raw.gather(1, best.expand(-1, -1, 4))
         detached = chosen.detach()
-        queries = self._of_proposals(detached, tokens)
+        queries = replace(self._of_proposals(detached, tokens), keys=keys)
         if not (self.training and tokens.targets is not None):
             return queries
         if self.noise is None:  # of all tokens, by mmdet's loss
@@ -115,6 +121,7 @@ class Proposals(nn.Module):
             queries,
             x=torch.cat([labels, queries.x], 1),
             references=torch.cat([boxes, chosen], 1).sigmoid(),
+            keys=None,
             denoising=Denoising(meta["num_denoising_queries"], meta["num_denoising_groups"]),
         )
 

@@ -41,10 +41,13 @@ class DetrSpace(ElasticSpace):
       :class:`~search_spaces.blocks.space.BlocksSpace`; or, prefixed likewise, those of
       :class:`~search_spaces.ofa_resnet.OfaResNet50Space` but for ``image_size``;
     - ``encoder.E.run``: whether the layer runs; ``encoder.E.heads``: attention heads kept;
-      ``encoder.E.ffn_ratio``: share of the feed-forward network's hidden channels kept;
+      ``encoder.E.points``: the points of each map at which a head of deformable attention looks,
+      the first ones; ``encoder.E.ffn_ratio``: share of the feed-forward network's hidden channels
+      kept;
     - ``exit``: the decoder layer, from 1, behind which boxes are told;
     - ``queries``: how many are kept, best first;
-    - ``decoder.D.heads`` (of the attention to tokens), ``decoder.D.ffn_ratio``: as of encoders;
+    - ``decoder.D.heads``, ``decoder.D.points`` (both of the attention to tokens),
+      ``decoder.D.ffn_ratio``: as of encoders;
     - of two-stage detectors, ``neck.keep_ratio``, ``rpn.keep_ratio``, ``head.keep_ratio``: shares
       of the channels inside each; ``proposals``: how many regions are kept, best first.
 
@@ -60,6 +63,7 @@ class DetrSpace(ElasticSpace):
         keep_ratios: shares, in (0, 1], of the channels inside a backbone's block.
         divisor: of the channels that are kept there.
         head_ratios: shares of the attention heads that a layer may keep; rounded up.
+        point_ratios: shares of the sampling points that a head may keep; rounded up.
         ffn_ratios: shares of the hidden channels that a feed-forward network may keep.
         query_ratios: shares of the queries, or regions, that may be kept; rounded up.
         exits: decoder layers, from 1, behind which a path may end; all by default, the last always.
@@ -86,6 +90,7 @@ class DetrSpace(ElasticSpace):
         keep_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
         divisor: Count = 8,
         head_ratios: Shares = (0.5, 1.0),
+        point_ratios: Shares = (0.25, 0.5, 1.0),
         ffn_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
         query_ratios: Shares = (0.25, 0.5, 1.0),
         exits: Counts | None = None,
@@ -113,6 +118,7 @@ class DetrSpace(ElasticSpace):
         self.skippable = skippable_blocks(skippable, [*self.backbone.skippable, *self.encoders])
         self.ratios = {
             "heads": fractions("head_ratios", head_ratios),
+            "points": fractions("point_ratios", point_ratios),
             "ffn": fractions("ffn_ratios", ffn_ratios),
             "queries": fractions("query_ratios", query_ratios),
             "scales": fractions("input_scales", input_scales),
@@ -162,6 +168,9 @@ class DetrSpace(ElasticSpace):
         decisions = []
         if is_elastic and len(heads) > 1:
             decisions.append(Decision(f"{name}.heads", heads, runs))
+        points = head_counts(getattr(attention, "num_points", 1), self.ratios["points"])
+        if len(points) > 1:
+            decisions.append(Decision(f"{name}.points", points, runs))
         if len(self.ratios["ffn"]) > 1:
             decisions.append(Decision(f"{name}.ffn_ratio", self.ratios["ffn"], runs))
         return decisions

@@ -135,6 +135,7 @@ class Queries(Batched):
         references: (B, Q, 2) or (B, Q, 4) points or boxes that the last layer started from, cx, cy,
             w, h in shares of the image; None where queries have none.
         tokens: encoded.
+        keys: (B, Q) the token, or the learned query, that each came from; None with denoising.
         denoising: the first queries, where targets were given; None elsewhere.
         proposals: what was found before any query, in training alone.
     """
@@ -143,5 +144,6 @@ class Queries(Batched):
     positions: Tensor | None
     references: Tensor | None
     tokens: Tokens
+    keys: Tensor | None = None
     denoising: Denoising | None = None
     proposals: Proposed | None = None

@@ -13,7 +13,10 @@ pytest.importorskip("mmdet", reason="the extra detection is not installed")
 from paretopath.cost.table import CostTable
 from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.exits import exit_paths
+from paretopath.elastic.own import PathTensors
+from paretopath.elastic.repair import Repair
 from paretopath.errors import InvalidValueError
+from paretopath.paths import ExecutionPath
 from paretopath.tasks.detection.objects import NOTHING, PaddedImages
 from paretopath.tracing import total_macs, trace_layers
 from paretopath.weights.new import new_parameters
@@ -108,6 +111,51 @@ class TestDeformableDetr(DetectorContract):
 
 class TestDino(DetectorContract):
     options = detectors.deformable("dino-4scale_r50_8xb2-12e_coco")
+
+    @torch.inference_mode()
+    def test_decoder_layers_are_repaired_for_queries_of_the_same_tokens(
+        self, space: ElasticSpace, model: ElasticModel
+    ) -> None:
+        images = torch.randn(24, *space.input_shape, generator=torch.Generator().manual_seed(5))
+        path = space.canonical({"queries": 5, "decoder.0.points": 1, "decoder.1.ffn_ratio": 0.25})
+        own = Repair(model, images[:16])([path])[path]
+        assert {name.split(".")[1] for name in own.tensors} == {"decoder_0", "decoder_1"}
+        full = queries_of(model, space.full, None, images[16:])
+        repaired = distance_by_keys(queries_of(model, path, own, images[16:]), full)
+        assert repaired < 0.8 * distance_by_keys(queries_of(model, path, None, images[16:]), full)
+
+    @torch.inference_mode()
+    def test_points_left_out_are_as_points_that_no_head_looks_at(
+        self, space: ElasticSpace, model: ElasticModel, images: torch.Tensor
+    ) -> None:
+        with model.active({"encoder.0.points": 2, "decoder.1.points": 1}):
+            found = numbers(model(images))
+        blind = copy.deepcopy(model)
+        for name, points in (("encoder_0", 2), ("decoder_1", 1)):
+            layer = blind.units[name].body.attention.weights
+            heads = layer.weight.unflatten(0, (4, 3, 4))  # heads, levels, points
+            heads[:, :, points:] = 0
+            layer.bias.unflatten(0, (4, 3, 4))[:, :, points:] = -1e4
+        torch.testing.assert_close(numbers(blind(images)), found, rtol=1e-4, atol=1e-5)
+
+
+def queries_of(
+    model: ElasticModel, path: ExecutionPath, own: PathTensors | None, images: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (B, Q) that queries come from, and the queries (B, Q, C) that reach the last exit."""
+    state: Any = images
+    for step in model.steps(path, own)[:-1]:
+        state = step(state)
+    return state.keys, state.x
+
+
+def distance_by_keys(
+    a: tuple[torch.Tensor, torch.Tensor], b: tuple[torch.Tensor, torch.Tensor]
+) -> float:
+    """Mean squared distance of queries that come from the same token."""
+    image, one, other = (a[0][:, :, None] == b[0][:, None]).nonzero(as_tuple=True)
+    assert len(image) > 20
+    return float((a[1][image, one] - b[1][image, other]).square().mean())
 
 
 class TestMaskRcnnOnSwin(DetectorContract):
