@@ -6,21 +6,29 @@ can be imported. Nothing here knows what is found.
 
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from paretopath.errors import InvalidValueError, nearest
 
+FAMILIES = "paretopath.search_spaces"
+"""The group of entry points that are model families."""
+
 
 @cache
-def _registered(group: str) -> dict[str, str]:
-    """Name -> ``module:Class``."""
-    return {entry.name: entry.value for entry in entry_points(group=group)}
+def _registered(group: str) -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=group)}
 
 
 def names(group: str) -> list[str]:
     """The names that :func:`find` knows in a group of entry points, sorted."""
     return sorted(_registered(group))
+
+
+def extras(group: str, name: str) -> list[str]:
+    """The extras of its package that what a name stands for can't do without."""
+    entry = _registered(group).get(name)
+    return [] if entry is None else entry.extras
 
 
 def find(group: str, name: str, *, kind: str) -> Any:
@@ -34,14 +42,16 @@ def find(group: str, name: str, *, kind: str) -> Any:
     Raises:
         InvalidValueError: there is no such name, or its module can't be imported.
     """
-    target = name if ":" in name else _registered(group).get(name)
-    if target is None:
+    entry = _registered(group).get(name)
+    if ":" not in name and entry is None:
         known = names(group)
         legal = nearest(name, [*known, "module:Class"])
         if not known:
             legal = "the package registers none: install it again (uv sync)"
         raise InvalidValueError(f"there is no {kind} {name!r}; {legal}")
-    module, _, attribute = target.partition(":")
+    module, _, attribute = name.partition(":")
+    if entry is not None:
+        module, attribute = entry.module, entry.attr
     try:
         return getattr(import_module(module), attribute)
     except Exception as error:  # a module of someone else's may fail in any way

@@ -9,12 +9,10 @@ from paretopath.elastic.model import ElasticSpace
 from paretopath.elastic.options import options_of
 from paretopath.errors import InvalidValueError, ParetopathError, nearest
 
-GROUP = "paretopath.search_spaces"
-
 
 def space_names() -> list[str]:
     """The names that :func:`create_space` knows without a module, sorted."""
-    return plugins.names(GROUP)
+    return plugins.names(plugins.FAMILIES)
 
 
 def space_class(name: str) -> type[ElasticSpace]:
@@ -23,7 +21,7 @@ def space_class(name: str) -> type[ElasticSpace]:
     Raises:
         InvalidValueError: there is none.
     """
-    found = plugins.find(GROUP, name, kind="search space")
+    found = plugins.find(plugins.FAMILIES, name, kind="search space")
     if not (isinstance(found, type) and issubclass(found, ElasticSpace)):
         raise InvalidValueError(f"{name} is not an ElasticSpace")
     return found

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paretopath.errors import RecipeError, nearest
+from paretopath.plugins import FAMILIES, extras
 from paretopath.recipe.data import BUILT_IN, LOCAL_SOURCES
 from paretopath.recipe.recipe import Recipe, load_recipe
 from paretopath.recipe.section import is_url
@@ -18,18 +19,14 @@ class ShippedRecipe:
         name: by which it is asked for.
         file: where it is.
         about: what it searches, in a sentence without what stands in parentheses.
-        needs: what must be had for it: ``images from the hub``; nothing if it runs offline.
+        needs: what must be had for it: ``images from the hub``, ``the extra detection``; nothing
+            if it runs as it stands.
     """
 
     name: str
     file: Path
     about: str
     needs: tuple[str, ...]
-
-    @property
-    def is_offline(self) -> bool:
-        """Whether it runs as it stands, without a network."""
-        return not self.needs
 
 
 def shipped_recipes() -> dict[str, ShippedRecipe]:
@@ -69,6 +66,7 @@ def _described(file: Path) -> ShippedRecipe:
 
 def _needs(recipe: Recipe) -> tuple[str, ...]:
     """What of a recipe does not come with paretopath."""
+    installed = [f"the extra {extra}" for extra in extras(FAMILIES, recipe.space.name)]
     images = weights = predictor = None
     if recipe.data is not None and recipe.data.source not in BUILT_IN:
         images = "of your own" if recipe.data.source in LOCAL_SOURCES else "from the hub"
@@ -77,6 +75,7 @@ def _needs(recipe: Recipe) -> tuple[str, ...]:
     elif isinstance(recipe.weights, str):
         weights = "of your own" if Path(recipe.weights).is_absolute() else "from the hub"
     if images is not None and images == weights:
-        return (f"images and weights {images}",)
+        return (*installed, f"images and weights {images}")
     places = {"images": images, "weights": weights, "a predictor": predictor}
-    return tuple(f"{what} {where}" for what, where in places.items() if where is not None)
+    had = (f"{what} {where}" for what, where in places.items() if where is not None)
+    return (*installed, *had)

@@ -58,6 +58,7 @@ def test_every_shipped_recipe_is_listed_with_what_it_needs(said: Said) -> None:
     listed = {row["name"]: row for row in json.loads(out)["recipes"]}
     assert status == 0 and set(listed) == {f.stem for f in (ROOT / "recipes").glob("*.yaml")}
     assert listed["digits_vit"]["needs"] == []
+    assert listed["dino_digit_scenes"]["needs"] == ["the extra detection"]
     assert listed["segformer_b2_ade20k"]["needs"] == ["images and weights from the hub"]
     assert listed["segformer_camvid"]["needs"] == ["images of your own"]
     assert listed["ofa_resnet50"]["needs"] == ["a predictor from the network"]
