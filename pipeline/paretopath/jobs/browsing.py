@@ -51,7 +51,12 @@ def track_outcome(run: Run, tracking: Tracking) -> None:
     """
     front = run.front()
     tracker = tracking.start("summary", "summary", config=run.recipe.dump())
-    tracker.show_outcome(front, measured=load_measured(run.measured_file), files=_files(run))
+    tracker.show_outcome(
+        front,
+        measured=load_measured(run.measured_file),
+        pictures=load_pictures(run),
+        files=_files(run),
+    )
     tracker.finish()
 
 

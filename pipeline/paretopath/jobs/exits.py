@@ -10,6 +10,7 @@ from paretopath.elastic.exits import exits_on_the_way
 from paretopath.evaluation.evaluator import Evaluator
 from paretopath.evaluation.fitted import FittedEvaluator
 from paretopath.front import Front, select
+from paretopath.jobs.pictures import save_leaving
 from paretopath.jobs.retraining.fitting import closed_form_scoring
 from paretopath.paths import ExecutionPath
 from paretopath.policies.costs import exit_costs
@@ -75,6 +76,7 @@ def exits_run(
             point.policy, test[number], test[full].right[-1], tried[number].costs, front.cost
         )
         points.append(replace(point, test=tested))
+    save_leaving(run, scoring, points, [validation[numbers[point.path]] for point in points])
     front = front.with_policies(points)
     front.save(run.front_file)
     return front

@@ -103,12 +103,12 @@ class Mark(TypedDict):
     """Something found in an image, or to be found there, as people are shown it.
 
     Attributes:
-        box: x0, y0, x1, y1 in pixels of the model's input.
+        box: x0, y0, x1, y1 in pixels of the model's input; None for the whole image.
         label: its class from 0.
         score: how sure the model is of it, in [0, 1]; None for what is there.
     """
 
-    box: list[float]
+    box: list[float] | None
     label: int
     score: float | None
 

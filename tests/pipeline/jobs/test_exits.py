@@ -1,19 +1,24 @@
 """Policies: found on validation, tested on other images, put on the front, deployed."""
 
+import base64
+import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from paretopath import jobs
 from paretopath.deploy import DynamicModel
 from paretopath.elastic.exits import exits_on_the_way, steps_with_exits
 from paretopath.errors import InvalidValueError, ParetopathError
 from paretopath.front import Front
+from paretopath.jobs.pictures import load_pictures
 from paretopath.recipe import load_recipe
 from paretopath.run import Run, assemble, build_searched, build_space, build_table, open_images
+from paretopath.showing.tracking.pictures import leaving_of
 from tests.conftest import TINY
 from tests.pipeline.cli.command import run_here
 
@@ -43,6 +48,33 @@ def test_deployed_policies_do_on_test_images_what_the_front_says(left: tuple[Pat
         assert accuracy == pytest.approx(point.test.accuracy, abs=2.5 / len(images))
         left_early += len(point.policy.exits) > 1
     assert left_early > 0
+
+
+def test_images_that_leave_first_and_last_are_shown(left: tuple[Path, Front]) -> None:
+    folder, front = left
+    run, dynamic = Run.open(folder, device="cpu"), DynamicModel.load(folder)
+    pictures = load_pictures(run)
+    assert pictures is not None and pictures["images"] == []
+    shown = pictures["leaving"]
+    (point,) = [point for point in front.policies if point.id == shown["policy"]]
+    validation = open_images(run.recipe, build_space(run.recipe)).validation
+    images, labels = validation.__getitems__(range(len(validation)))
+    logits, taken = dynamic.classify_early(images, policy=point)
+    answers, exits = logits.argmax(1).tolist(), [dynamic.exits[number] for number in taken]
+    for when, expected in (("first", taken.min()), ("last", taken.max())):
+        left_at = []
+        for image in shown[when]:
+            *_, (name, (mark,)) = image["found"].items()
+            left_at.append(name)
+            (there,) = image["truth"]
+            found = zip(exits, answers, labels.tolist(), strict=True)
+            assert (name, mark["label"], there["label"]) in found
+            with Image.open(io.BytesIO(base64.b64decode(image["png"]))) as drawn:
+                assert drawn.size == (8, 8)
+        assert len(left_at) == 6 and left_at[0] == dynamic.exits[expected]
+    (panel,) = leaving_of(pictures, front).values()
+    assert len(panel) == 12
+    assert leaving_of(pictures, front.with_policies(())) == {}  # of policies that are gone
 
 
 def test_exits_on_the_way_of_repaired_paths_are_fitted_to_them(left: tuple[Path, Front]) -> None:

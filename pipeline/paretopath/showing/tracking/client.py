@@ -122,10 +122,17 @@ class WandbTracker:
         )
 
     def show_outcome(
-        self, front: Front, *, measured: Mapping[str, Measured], files: Sequence[Path] = ()
+        self,
+        front: Front,
+        *,
+        measured: Mapping[str, Measured],
+        pictures: Mapping[str, Any] | None = None,
+        files: Sequence[Path] = (),
     ) -> None:
         """See :class:`Tracker`."""
-        self._tracking.send(ShowOutcome(self._run, front, dict(measured), _absolute(files)))
+        self._tracking.send(
+            ShowOutcome(self._run, front, dict(measured), pictures, _absolute(files))
+        )
 
     def finish(self, *, failed: bool = False) -> None:
         """See :class:`Tracker`."""

@@ -112,6 +112,7 @@ class ShowOutcome:
     run: str
     front: Front
     measured: Mapping[str, Measured]
+    pictures: Mapping[str, Any] | None
     files: tuple[Path, ...]
 
 

@@ -26,7 +26,7 @@ from paretopath.showing.tracking.figures import (
     unit_figure,
 )
 from paretopath.showing.tracking.messages import Show, ShowOutcome
-from paretopath.showing.tracking.pictures import pictures_of
+from paretopath.showing.tracking.pictures import leaving_of, pictures_of
 
 
 def show_front(handle: Any, show: Show, group: str, *, step: int) -> None:
@@ -60,7 +60,7 @@ def show_front(handle: Any, show: Show, group: str, *, step: int) -> None:
         shown["sensitivity"] = _table(sensitivity_rows(show.sensitivity))
         shown["sensitivity_figure"] = wandb.Plotly(sensitivity_figure(show.sensitivity))
     if show.pictures:
-        shown["pictures"] = pictures_of(show.pictures, front)
+        shown |= pictures_of(show.pictures, front)
     handle.log(shown, step=step, commit=True)
     states = [trial.state for trial in show.trials]
     counts = {f"{state}_trials": states.count(state) for state in dict.fromkeys(states)}
@@ -80,6 +80,8 @@ def show_outcome(handle: Any, show: ShowOutcome, group: str, *, step: int) -> No
     }
     if front.policies:
         shown["policies"] = _table(policy_rows(front))
+    if show.pictures:
+        shown |= leaving_of(show.pictures, front)
     handle.log(shown, step=step, commit=True)
     handle.summary.update(plain(_front_summary(front) | _outcome_summary(show)))
     _keep(handle, f"outcome-{handle.id}", "outcome", show.files)

@@ -65,13 +65,19 @@ class Tracker(Protocol):
         ...
 
     def show_outcome(
-        self, front: Front, *, measured: Mapping[str, Measured], files: Sequence[Path] = ()
+        self,
+        front: Front,
+        *,
+        measured: Mapping[str, Measured],
+        pictures: Mapping[str, Any] | None = None,
+        files: Sequence[Path] = (),
     ) -> None:
         """Shows every path before and after retraining on one front, with what was measured.
 
         Args:
             front: with the accuracies after retraining.
             measured: what a device took, by path id; empty if nothing was measured.
+            pictures: images that leave a path first and last, as ``pictures.json`` has them.
             files: for the artifact.
         """
         ...
@@ -147,7 +153,12 @@ class NullTracker:
         """Does nothing."""
 
     def show_outcome(
-        self, front: Front, *, measured: Mapping[str, Measured], files: Sequence[Path] = ()
+        self,
+        front: Front,
+        *,
+        measured: Mapping[str, Measured],
+        pictures: Mapping[str, Any] | None = None,
+        files: Sequence[Path] = (),
     ) -> None:
         """Does nothing."""
 

@@ -94,7 +94,7 @@ def test_a_report_shows_images_with_the_boxes_of_its_paths(run: Run) -> None:
 
 def test_w_and_b_gets_images_with_what_is_there_and_what_is_found(run: Run) -> None:
     pictures, front = json.loads(run.pictures_file.read_text()), run.front()
-    shown = pictures_of(pictures, front)
+    shown = pictures_of(pictures, front)["pictures"]
     assert len(shown) == 12
     drawn = shown[1]._boxes  # of the full path, on the first image
     first = pictures["images"][0]

@@ -1,6 +1,7 @@
 // Leaving early: where images leave by each policy, and how often they are right there.
 
 const LEAST_LABELLED = 0.06; // share that has room for its number
+const LEAVER_WIDTH = 92; // pixels on the screen
 
 /** ["exits.3", "exits.12"] -> ["3", "12"]: what their names don't share. */
 function exitLabels(exits) {
@@ -35,6 +36,28 @@ function leavingRow(run, policy) {
     el("td", {}, leaveBar(policy, split)));
 }
 
+/** An image, what it is, and what each exit said that it was asked at. */
+function leaver(run, image) {
+  const classes = run.pictures.classes;
+  const [truth] = image.truth;
+  const said = Object.entries(image.found).map(([exit, [mark]]) =>
+    el(mark.label === truth.label ? "div" : "div.wrong", {},
+      `exit ${exitLabels([exit])[0]}: ${classes[mark.label]}, ${percent(mark.score)}`));
+  return el("figure", {}, picture(run, image, [], "leaver", LEAVER_WIDTH),
+    el("figcaption", {}, el("b", {}, classes[truth.label]), ...said));
+}
+
+function renderLeavers(runs) {
+  const shown = runs.filter((run) => run.policies.some((policy) => policy.id === run.pictures?.leaving?.policy));
+  byId("leavers").replaceChildren(...shown.flatMap((run) => {
+    const { policy, first, last } = run.pictures.leaving;
+    const path = run.policies.find(({ id }) => id === policy).pathId;
+    return [["first", first], ["last", last]].flatMap(([when, images]) => [
+      el("h3", {}, `Leave ${when} `, el("code", {}, path), SEVERAL ? ` of ${run.name}` : ""),
+      el("div.leavers", {}, images.map((image) => leaver(run, image)))]);
+  }));
+}
+
 function renderLeaving() {
   const runs = DATA.runs.filter((run) => run.policies.length);
   byId("leaving-card").hidden = runs.length === 0;
@@ -46,7 +69,10 @@ function renderLeaving() {
   byId("leaving").replaceChildren(
     el("thead", {}, el("tr", {}, head.map((text) => el(numbers.has(text) ? "th.num" : "th", { scope: "col" }, text)))),
     el("tbody", {}, runs.flatMap((run) => run.policies.map((policy) => leavingRow(run, policy)))));
+  renderLeavers(runs);
   byId("leaving-note").textContent =
     `Images leave at the first exit that is sure of them; costs are expected on validation. Lost: points of ${DATA.metric} against the full ` +
-    `path on the same images; promised: what is not exceeded on others, within a standard error, which policies are chosen by.`;
+    `path on the same images; promised: what is not exceeded on others, within a standard error, which policies are chosen by.` +
+    (byId("leavers").children.length ? " Images: of validation, the surest at the first exit and the least sure at the last, by the policy that is promised to lose " +
+      "least; under each what it is, then what each exit that was asked took it for, and how sure it was." : "");
 }

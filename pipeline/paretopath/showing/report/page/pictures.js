@@ -3,9 +3,9 @@
 const PICTURE_WIDTH = 220; // pixels on the screen
 
 /** An image with boxes; names stand above them. */
-function picture(run, image, marks, kind) {
+function picture(run, image, marks, kind, screenWidth = PICTURE_WIDTH) {
   const [height, width] = image.size;
-  const unit = width / PICTURE_WIDTH; // a pixel of the screen, in those of the image
+  const unit = width / screenWidth; // a pixel of the screen, in those of the image
   const boxes = marks.flatMap(({ box: [x0, y0, x1, y1], label, score }) => {
     const name = run.pictures.classes[label];
     const text = score === null ? name : `${name} ${Math.round(score * 100)}`;
@@ -15,7 +15,7 @@ function picture(run, image, marks, kind) {
     ];
   });
   return svg("svg", {
-    class: `picture ${kind}`, viewBox: `0 0 ${width} ${height}`, width: PICTURE_WIDTH, role: "img",
+    class: `picture ${kind}`, viewBox: `0 0 ${width} ${height}`, width: screenWidth, role: "img",
     "aria-label": `${marks.length} boxes`,
   }, svg("image", { href: `data:image/png;base64,${image.png}`, width, height }), ...boxes);
 }
@@ -30,7 +30,7 @@ function byClassRows(run, a, b) {
 function renderPictures() {
   const [a, b] = compared();
   const run = DATA.runs[a.run];
-  const known = a.run === b.run && run.pictures;
+  const known = a.run === b.run && run.pictures?.images.length;
   byId("pictures-card").hidden = !known;
   if (!known) return;
   const shown = [["truth", null], ["a", a], ["b", b]];
