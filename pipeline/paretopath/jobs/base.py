@@ -174,13 +174,16 @@ def train_base(
         )
         return
     task = create_task(run.recipe.task, training=settings)
-    paths = exit_paths(model)
+    paths, distil = exit_paths(model), settings.self_distillation
     module: SharedTraining | NewPartsTraining
     if learning.is_whole:
         every_path = settings.model_copy(update={"paths_per_step": len(paths)})
-        module, shown = SharedTraining(model, paths, every_path, task, distil=False), paths[-1:]
+        module, shown = SharedTraining(model, paths, every_path, task, distil=distil), paths[-1:]
     else:
-        module, shown = NewPartsTraining(model, paths, learning.parameters, settings, task), paths
+        module, shown = (
+            NewPartsTraining(model, paths, learning.parameters, settings, task, distil=distil),
+            paths,
+        )
         data = keep_features(
             module,
             data,

@@ -218,6 +218,11 @@ class Train(TrainSettings):
         "bring, such as a classifier for other classes and exits, on the frozen rest; all; or "
         "none, and weights that lack some are refused",
     )
+    self_distillation: bool = Field(
+        default=False,
+        description="whether exits learn from the last one's output too, by distillation_weight; "
+        "false: from the labels alone",
+    )
 
 
 class Exits(Section):

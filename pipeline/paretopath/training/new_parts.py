@@ -18,7 +18,7 @@ from paretopath.paths import ExecutionPath
 from paretopath.progress import Progress, unheard
 from paretopath.recipe import TrainSettings
 from paretopath.tasks.task import Task
-from paretopath.training.retrain import Training
+from paretopath.training.retrain import Training, detached
 
 Steps = tuple[Step, ...]
 
@@ -39,14 +39,15 @@ class Features:
 
 
 class NewPartsTraining(Training):
-    """Trains some parameters of a model, on several paths together, from the labels.
+    """Trains some parameters of a model, on several paths together.
 
     Args:
         model: changed in place, its other parameters frozen.
-        paths: canonical; those that run nothing new are left out.
+        paths: canonical; those that run nothing new are left out, but for a teacher.
         new: names of the model's parameters that learn.
         settings: of the recipe.
         task: gives the losses.
+        distil: whether the last of the paths teaches the others, beside the labels.
     """
 
     def __init__(
@@ -56,9 +57,12 @@ class NewPartsTraining(Training):
         new: Collection[str],
         settings: TrainSettings,
         task: Task,
+        *,
+        distil: bool = False,
     ) -> None:
         super().__init__(settings, task)
         self.model = model
+        self.distil = distil
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in new)
         self.split: list[tuple[Steps, Steps]] = []  # of each path: what is frozen, and the rest
@@ -67,6 +71,8 @@ class NewPartsTraining(Training):
             first = next((i for i, step in enumerate(steps) if _learns(step.unit)), None)
             if first is not None:
                 self.split.append((steps[:first], steps[first:]))
+            elif distil and path is paths[-1]:
+                self.split.append((steps, ()))
 
     def train(self, mode: bool = True) -> Self:
         """Frozen layers never train: a batch norm's statistics are part of what was given."""
@@ -92,11 +98,18 @@ class NewPartsTraining(Training):
         images, targets = batch
         self.train()  # whoever validated in between left all in evaluation
         features = images if isinstance(images, Features) else self.features(images)
-        losses = []
+        outputs = []
         for state, (_, learned) in zip(features.states, self.split, strict=True):
             for step in learned:
                 state = step(state)
-            losses.append(self.task.loss(state, targets))
+            outputs.append(state)
+        *others, last = outputs
+        if not self.distil:
+            losses = [self.task.loss(output, targets) for output in outputs]
+        else:
+            teacher = detached(last)
+            losses = [self.task.distillation_loss(o, teacher, targets) for o in others]
+            losses += [self.task.loss(last, targets)] if self.split[-1][1] else []
         return torch.stack(losses).mean()
 
 

@@ -79,7 +79,7 @@ class SharedTraining(Training):
         task: gives the losses.
         costs: one number for each path; the least is the sandwich's lower half. Their order if
             None.
-        distil: whether the full path teaches the others; if not, all learn from the labels.
+        distil: whether the full path teaches the others; if not, all learn from the labels alone.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class SharedTraining(Training):
         paths = self._draw()
         outputs = dict(PrefixTree(self.model, paths).run(images))
         loss = self.task.loss(outputs[0], targets)
-        teacher = _detached(outputs[0])
+        teacher = detached(outputs[0])
         for index in range(1, len(paths)):
             if self.distil:
                 loss = loss + self.task.distillation_loss(outputs[index], teacher, targets)
@@ -161,5 +161,6 @@ class SeparateTraining(Training):
         return self.task.loss(output, targets)
 
 
-def _detached(output: Any) -> Any:
+def detached(output: Any) -> Any:
+    """An output, as a teacher gives it: nothing learns through it."""
     return torch.utils._pytree.tree_map(lambda tensor: tensor.detach(), output)

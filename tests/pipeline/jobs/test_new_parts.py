@@ -11,14 +11,17 @@ from torch import Tensor
 
 import search_spaces
 from paretopath import jobs
+from paretopath.elastic.exits import exit_paths
 from paretopath.errors import CheckpointError, RecipeError
 from paretopath.front import load_front
 from paretopath.jobs.base import Learning, initial_model
 from paretopath.jobs.starting import resolve
-from paretopath.recipe import Recipe, load_recipe
+from paretopath.recipe import Recipe, TrainSettings, load_recipe
 from paretopath.run import Run, assemble, build_space, load_model
+from paretopath.tasks.classification.task import Classification
 from paretopath.tasks.task import Score
 from paretopath.training.epoch import Epoch
+from paretopath.training.new_parts import NewPartsTraining
 from paretopath.weights.files import write_state
 from tests.pipeline.vit_family import MEMBERS
 
@@ -104,6 +107,25 @@ def test_features_that_are_kept_train_as_those_computed_in_every_epoch(start: St
     jobs.prepare_weights(computed)
     for name, tensor in state_of(kept).items():
         torch.testing.assert_close(state_of(computed)[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_exits_may_learn_from_the_last_one_which_stays_as_it_is(tiny_recipe: Path) -> None:
+    model = build_space(load_recipe(tiny_recipe)).build()
+    new = [name for name, _ in model.named_parameters() if ".exits_1." in name]
+    images, labels = torch.randn(6, 1, 8, 8), torch.arange(6)
+
+    def loss(distil: bool, targets: Tensor) -> Tensor:
+        task = Classification(distillation_weight=1.0)  # the teacher alone
+        paths = exit_paths(model)
+        module = NewPartsTraining(model, paths, new, TrainSettings(), task, distil=distil)
+        return module.training_step((images, targets), 0)
+
+    taught = loss(True, labels)
+    assert torch.equal(taught, loss(True, labels.flip(0)))
+    assert not torch.equal(loss(False, labels), loss(False, labels.flip(0)))
+    taught.backward()
+    learnt = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert learnt == set(new)
 
 
 def test_augmented_images_keep_no_features(start: Start) -> None:
