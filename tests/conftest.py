@@ -1,12 +1,14 @@
 """A small run that every test of the whole way shares."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from paretopath import jobs
-from paretopath.recipe import load_recipe
-from paretopath.run import Run
+# before torch is imported, and for the processes that tests start: workers share the cores
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
+
 
 TINY = """
 name: tiny
@@ -37,6 +39,10 @@ def tiny_recipe(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory with weights, study and front: read it, copy it, don't change it."""
+    from paretopath import jobs
+    from paretopath.recipe import load_recipe
+    from paretopath.run import Run
+
     folder = tmp_path_factory.mktemp("searched")
     recipe = folder / "tiny.yaml"
     recipe.write_text(TINY)

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from paretopath import plugins
 from paretopath.elastic.options import options_of, options_schema
-from paretopath.elastic.registry import GROUP as FAMILIES
 from paretopath.elastic.registry import space_names
+from paretopath.plugins import FAMILIES
 from paretopath.recipe import Recipe
 from paretopath.recipe.tasks import GROUP as TASKS
 from paretopath.recipe.tasks import TaskSection, section_class

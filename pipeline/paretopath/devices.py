@@ -1,6 +1,7 @@
 """Devices by the names that people type, whether they are here, and memory on the CPU."""
 
 import ctypes
+import functools
 import os
 import re
 from typing import TYPE_CHECKING
@@ -48,8 +49,8 @@ def keep_freed_memory() -> bool:
 
     glibc gives each tensor over 32 MB memory of its own from the kernel and returns it when the
     tensor is freed; every page of the next one is then cleared and mapped anew, which takes up to
-    half of a model's time on a CPU (``benchmarks/allocator.py``). In exchange the process stays at
-    its peak, which is somewhat higher. PyTorch's caching allocator does the same on a GPU.
+    half of a model's time on a CPU (``benchmarks/allocator.py``). PyTorch's caching allocator does
+    the same on a GPU; :func:`give_back_memory` is its ``empty_cache``.
 
     Every :class:`~paretopath.run.Run` asks for it; a server that deploys a model on a CPU may, too.
     Whoever has told glibc otherwise (``MALLOC_MMAP_MAX_``, ``MALLOC_TRIM_THRESHOLD_`` or
@@ -59,11 +60,25 @@ def keep_freed_memory() -> bool:
         Whether it is so now; False where the C library is another, or does not do it.
     """
     names = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
-    if any(name in os.environ for name in names):
+    library = _glibc()
+    if library is None or any(name in os.environ for name in names):
         return False
+    return all(library.mallopt(name, value) == 1 for name, value in _KEEP.items())
+
+
+def give_back_memory() -> None:
+    """Gives what is kept and not in use back to the kernel: between pieces of work, not in them."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    """This process's C library, if it is glibc."""
     try:
         library = ctypes.CDLL(None)
         library.gnu_get_libc_version  # noqa: B018  musl and macOS lack it
-        return all(library.mallopt(name, value) == 1 for name, value in _KEEP.items())
     except (AttributeError, OSError, TypeError):  # TypeError: Windows has no library None
-        return False
+        return None
+    return library

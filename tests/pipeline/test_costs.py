@@ -13,7 +13,7 @@ from paretopath.costs import COST_NAMES, COSTS, Cost, cost_named, known_costs
 from paretopath.errors import InvalidValueError
 from paretopath.front import Front, Point, load_front
 from paretopath.quantities import quantity, told_apart
-from paretopath.recipe.sections import Search
+from paretopath.recipe.search import Search
 from paretopath.showing.profile import profile_path
 from paretopath.showing.report.content import ReportRun, report_content
 from paretopath.showing.tracking.charts import front_rows

@@ -5,17 +5,10 @@ from paretopath.recipe.budget import parse_budget
 from paretopath.recipe.data import Data
 from paretopath.recipe.launch import Launch
 from paretopath.recipe.recipe import Recipe, load_recipe, load_resolved
-from paretopath.recipe.sections import (
-    Accuracy,
-    Hardware,
-    Racing,
-    RetrainSettings,
-    Search,
-    Space,
-    Tracking,
-    TrainSettings,
-)
+from paretopath.recipe.search import Racing, Search
+from paretopath.recipe.sections import Accuracy, Hardware, Space, Tracking
 from paretopath.recipe.tasks import TaskSection
+from paretopath.recipe.training import RetrainSettings, TrainSettings
 
 __all__ = [
     "Accuracy",

@@ -15,18 +15,11 @@ from paretopath.recipe.data import Data
 from paretopath.recipe.document import Location, read_document, write_document
 from paretopath.recipe.errors import Mistake, dotted, find_mistakes, parts_held
 from paretopath.recipe.launch import Launch
+from paretopath.recipe.search import Search
 from paretopath.recipe.section import Section, Weights
-from paretopath.recipe.sections import (
-    Accuracy,
-    Exits,
-    Hardware,
-    RetrainSettings,
-    Search,
-    Space,
-    Tracking,
-    Train,
-)
+from paretopath.recipe.sections import Accuracy, Hardware, Space, Tracking
 from paretopath.recipe.tasks import AnyTask, TaskSection, default_section, named_section
+from paretopath.recipe.training import Exits, RetrainSettings, Train
 
 
 class Recipe(Section):

@@ -10,7 +10,7 @@ from paretopath import plugins
 from paretopath.errors import InvalidValueError
 from paretopath.recipe.data import Data
 from paretopath.recipe.section import Section
-from paretopath.recipe.sections import TrainSettings
+from paretopath.recipe.training import TrainSettings
 
 GROUP = "paretopath.tasks"
 

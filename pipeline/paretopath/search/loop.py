@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from paretopath.devices import give_back_memory
 from paretopath.errors import InvalidValueError, ParetopathError
 from paretopath.evaluation.source import AccuracySource, Outcome
 from paretopath.paths import ExecutionPath
@@ -96,6 +97,7 @@ def _evaluate(
             reached += 1
             if time.monotonic() - saved > SAVE_SECONDS:
                 crew.keep(outcomes)
+                give_back_memory()
                 outcomes, saved = {}, time.monotonic()
     finally:
         if outcomes:

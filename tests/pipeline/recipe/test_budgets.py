@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from paretopath.costs import COST_NAMES
-from paretopath.recipe.sections import Search
+from paretopath.recipe.search import Search
 
 
 def test_any_cost_can_be_searched_and_limited() -> None:

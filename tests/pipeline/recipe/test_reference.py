@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from paretopath import plugins
 from paretopath.elastic.options import options_of
-from paretopath.elastic.registry import GROUP, space_names
+from paretopath.elastic.registry import space_names
 from paretopath.recipe import Recipe
 
 SCRIPT = Path(__file__).parents[3] / "docs" / "api" / "recipe_reference.py"
@@ -54,7 +54,9 @@ def test_it_has_every_field_and_says_what_each_is(
 def test_it_has_every_option_of_every_family(sections: dict[str, dict[str, list[str]]]) -> None:
     assert {"vit", "ofa_resnet50", "segformer", "upernet_swin", "family"} <= set(space_names())
     for name in space_names():
-        assert list(sections[name]) == options_of(plugins.find(GROUP, name, kind="search space"))
+        assert list(sections[name]) == options_of(
+            plugins.find(plugins.FAMILIES, name, kind="search space")
+        )
 
 
 def test_it_shows_ranges_choices_and_defaults(sections: dict[str, dict[str, list[str]]]) -> None:
