@@ -6,6 +6,6 @@ confidence into an exit; :mod:`~paretopath.deploy.preprocessing` makes and check
 """
 
 from paretopath.deploy.dynamic_model import DynamicModel
-from paretopath.deploy.exits import EarlyExit, choose_threshold
+from paretopath.deploy.thresholds import EarlyExit, choose_threshold
 
 __all__ = ["DynamicModel", "EarlyExit", "choose_threshold"]

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from paretopath.costs import CostName
 from paretopath.deploy.chooser import Chooser, EarlyOption, Option
-from paretopath.deploy.exits import EarlyExit, at_threshold, by_policy, leave_early, sweep
+from paretopath.deploy.exits import at_threshold, by_policy, leave_early
 from paretopath.deploy.loading import load_deployable
 from paretopath.deploy.preprocessing import Preprocessing
+from paretopath.deploy.thresholds import EarlyExit, sweep
 from paretopath.elastic import ElasticModel, Step
 from paretopath.elastic.exits import steps_with_exits
 from paretopath.errors import InvalidValueError

@@ -4,11 +4,11 @@ An exit is a unit whose output is the model's. On which path it lies is never a 
 in the chain: a family of models holds the chains of all its members, each with its own exits.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from paretopath.elastic.own import PathTensors
-from paretopath.elastic.units import Chain, Step, Unit
+from paretopath.elastic.units import Chain, State, Step, Unit
 from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, ExecutionPath, SearchSpace, Value
 
@@ -96,6 +96,23 @@ def steps_with_exits(
         if asked is None or found.step.unit.name in asked:
             steps.insert(found.after, found.step)
     return tuple(steps)
+
+
+def outputs_of_exits(steps: Iterable[Step], images: State) -> list[State]:
+    """What every exit says of a batch that nobody leaves, in order.
+
+    Args:
+        steps: of :func:`steps_with_exits`.
+        images: (B, C, Y, X), or what else the steps take.
+    """
+    state, outputs = images, []
+    for step in steps:
+        out = step(state)
+        if step.unit.is_exit:
+            outputs.append(out)
+        else:
+            state = out
+    return outputs
 
 
 def exit_paths(model: Chain) -> list[ExecutionPath]:

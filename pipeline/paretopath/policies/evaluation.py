@@ -17,7 +17,7 @@ from paretopath.evaluation.evaluator import Batch
 from paretopath.evaluation.fitted import scored
 from paretopath.evaluation.source import BatchedSource, PartialEvaluation
 from paretopath.paths import ExecutionPath
-from paretopath.policies.shares import Leaving, LeavingSpace, leave_by_shares
+from paretopath.policies.shares import LeavingSpace, WaysOut, leave_by_shares
 from paretopath.tasks.classification.task import proportion_error
 from paretopath.tasks.task import ImagewiseScorer, Score, Task, require_imagewise
 
@@ -79,7 +79,7 @@ class LeavingEvaluation:
         self,
         evaluation: PartialEvaluation,
         ways: Sequence[ExecutionPath],
-        leaving: Sequence[Leaving],
+        leaving: Sequence[WaysOut],
     ) -> None:
         number = {way: i for i, way in enumerate(ways)}
         self._evaluation = evaluation

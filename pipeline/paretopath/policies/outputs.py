@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from paretopath.elastic import ElasticModel, State
-from paretopath.elastic.exits import steps_with_exits
+from paretopath.elastic import ElasticModel
+from paretopath.elastic.exits import outputs_of_exits, steps_with_exits
 from paretopath.elastic.own import PathTensors
 from paretopath.paths import Value
 from paretopath.tasks.task import ImagewiseScorer, Task, require_imagewise
@@ -73,16 +73,10 @@ def gather_outputs(
     logits: list[list[Tensor]] = [[] for _ in exits]
     answers: list[Tensor] = []
     for images, targets in batches:
-        state: State = images.to(device)
-        number = 0
-        for step in steps:
-            out = step(state)
-            if not step.unit.is_exit:
-                state = out
-                continue
-            scorers[number].update(out, targets)
-            logits[number].append(out.float().cpu())
-            number += 1
+        said = outputs_of_exits(steps, images.to(device))
+        for scorer, kept, out in zip(scorers, logits, said, strict=True):
+            scorer.update(out, targets)
+            kept.append(out.float().cpu())
         answers.append(targets)
     for scorer in scorers:
         scorer.compute()  # refuses what is not finite

@@ -37,7 +37,7 @@ SHARES = (0.9, 0.75, 0.6, 0.45, 0.3, 0.15, 0.0)
 
 
 @dataclass(frozen=True)
-class EarlyExit:
+class PassedExit:
     """An exit that a path may pass.
 
     Attributes:
@@ -57,8 +57,8 @@ class EarlyExit:
 
 
 @dataclass(frozen=True)
-class Leaving:
-    """A path with its policy, taken apart.
+class WaysOut:
+    """A path with its policy, taken apart: the ways on which its images go.
 
     Attributes:
         ways: for each exit that is asked the path that ends there, in order; the last is the whole.
@@ -107,7 +107,7 @@ class LeavingSpace(SearchSpace):
         """For each exit on the way of a canonical path, the share of images that leaves there."""
         return tuple(float(path[e.share]) for e in self.exits if e.share in path)
 
-    def apart(self, path: Mapping[str, Value], model: Chain) -> Leaving:
+    def apart(self, path: Mapping[str, Value], model: Chain) -> WaysOut:
         """What a canonical path with its policy consists of.
 
         Args:
@@ -118,16 +118,16 @@ class LeavingSpace(SearchSpace):
         there = {way.step.unit.name: way.path for way in exits_on_the_way(model, whole)}
         asked = [e for e in self.exits if float(path.get(e.share, 0)) > 0 and e.name in there]
         shares = tuple(float(path[exit_.share]) for exit_ in asked)
-        return Leaving((*(there[exit_.name] for exit_ in asked), whole), shares)
+        return WaysOut((*(there[exit_.name] for exit_ in asked), whole), shares)
 
-    def shares_encoded(self, exit_: EarlyExit, matrix: IndexMatrix) -> Floats:
+    def shares_encoded(self, exit_: PassedExit, matrix: IndexMatrix) -> Floats:
         """(n_paths,) of the images that come to an exit those that leave there; 0 where it is not
         on the way.
         """
         index = matrix[:, self.positions[exit_.share]]
         return np.where(index == ABSENT, 0.0, np.array(SHARES)[index])
 
-    def ended_encoded(self, exit_: EarlyExit, matrix: IndexMatrix) -> IndexMatrix:
+    def ended_encoded(self, exit_: PassedExit, matrix: IndexMatrix) -> IndexMatrix:
         """The paths of the other space that end at an exit, for canonical rows that pass it."""
         ended = matrix[:, : len(self.static.decisions)].copy()
         decision = self.static[exit_.ends]
@@ -207,8 +207,8 @@ def _passing(unit: Unit, space: ElasticSpace) -> Condition | None:
     return Condition(decision.name, later) if later else None
 
 
-def _early(unit: Unit, space: ElasticSpace) -> EarlyExit:
+def _early(unit: Unit, space: ElasticSpace) -> PassedExit:
     assert unit.requires is not None
     decision = space[unit.requires.decision]
     value = max((v for v in unit.requires.values if v in decision.values), key=decision.index)
-    return EarlyExit(unit.name, decision.name, value)
+    return PassedExit(unit.name, decision.name, value)
