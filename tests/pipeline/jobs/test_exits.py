@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from paretopath import jobs
 from paretopath.deploy import DynamicModel
@@ -145,6 +146,20 @@ def test_policies_found_in_a_search_are_found_again(together: Path, tmp_path: Pa
     run = Run.open(shutil.copytree(together, tmp_path / "run"), device="cpu")
     before = run.front().policies
     assert jobs.exits_run(run).policies == before
+
+
+def test_exits_on_the_way_are_retrained_with_their_path(together: Path, tmp_path: Path) -> None:
+    run = Run.open(shutil.copytree(together, tmp_path / "run"), device="cpu")
+    point = run.front().early_only[0]
+    (job,) = jobs.plan_retraining(run, selection=f"id={point.id}", mode="shared")
+    jobs.collect(run, "shared", jobs.retrain(run, job))
+    assert "shared" in run.front()[point.id].retrained
+    before, after = (
+        load_file(file)
+        for file in (run.weights_file, run.retrained_dir("shared") / "weights.safetensors")
+    )
+    moved = {name.split(".")[1] for name in before if not before[name].equal(after[name])}
+    assert {"exits_1", "exits_2", "exits_3"} <= moved
 
 
 def test_a_search_for_policies_without_images_or_exits_is_refused(tmp_path: Path) -> None:
