@@ -33,6 +33,12 @@ class Calibration(Section):
     images: int = Field(
         default=256, ge=2, description="training images that are looked at, drawn at random"
     )
+    repair_mb: Number = Field(
+        default=4096.0,
+        gt=0,
+        description="MiB that a walk of these images down the full path may take: where they take "
+        "more, paths are re-solved on as many as fit, on 8 at least",
+    )
     positions: int = Field(
         default=1024, ge=1, description="tokens or pixels sampled of each image and layer"
     )

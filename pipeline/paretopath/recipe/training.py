@@ -126,7 +126,7 @@ class RetrainSettings(TrainSettings):
         default=2048,
         ge=2,
         description="training images on which mode `closed_form` re-solves, as many as there are "
-        "at most; they run as one batch",
+        "and as fit into calibration.repair_mb at most",
     )
     select: str = Field(
         default="count=4",

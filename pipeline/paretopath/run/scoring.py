@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from paretopath.calibration.moments import draw
 from paretopath.elastic import ElasticModel, ElasticSpace
@@ -14,7 +14,7 @@ from paretopath.elastic.batch_norm import batch_norms
 from paretopath.elastic.batched import concatenated
 from paretopath.elastic.own import OwnFolder
 from paretopath.elastic.prefixes import settled_steps
-from paretopath.elastic.repair import Repair, repairable
+from paretopath.elastic.repair import Repair, images_that_fit, repairable
 from paretopath.evaluation.batch_norm import Recalibration, settle_statistics
 from paretopath.evaluation.evaluator import Batch, Evaluator, score_model
 from paretopath.evaluation.fitted import Fit, FittedEvaluator
@@ -41,6 +41,8 @@ class Scoring:
         batch_norm_images: on how many images a path's own batch-norm statistics are measured; None:
             on :data:`BATCH_NORM_IMAGES` where the model's family or its training asks for them.
         repair_images: on how many images a path is re-solved before it is scored; 0: never.
+        repair_bytes: that a walk of these images down the full path may take: fewer walk if all
+            take more.
         seed: of the draw of these images.
     """
 
@@ -51,6 +53,7 @@ class Scoring:
     precision: torch.dtype | None
     batch_norm_images: int | None
     repair_images: int
+    repair_bytes: float
     seed: int
     _drawn: dict[int, list[Batch]] = field(default_factory=dict, init=False, repr=False)
 
@@ -74,6 +77,7 @@ class Scoring:
             torch.bfloat16 if half else None,
             recipe.calibration.batch_norm_images,
             recipe.calibration.images if recipe.calibration.repair else 0,
+            recipe.calibration.repair_mb * 2**20,
             recipe.calibration.seed,
         )
 
@@ -123,11 +127,9 @@ class Scoring:
 
             @cache
             def repair() -> Repair:  # where everything is kept, no image is needed
-                batches = self._calibration_batches(self.repair_images)
-                images = concatenated([x for x, _ in batches])
                 return Repair(
                     model,
-                    images.to(self.device),
+                    self._repair_images(model).to(self.device),
                     measure=bool(statistics),
                     settled=settled_steps(model, self.space),
                     seed=self.seed,
@@ -160,6 +162,13 @@ class Scoring:
     def score(self, module: nn.Module, split: "SplitName") -> Score:
         """The score of a plain model on one split."""
         return score_model(module, self.data.loader(split), self.task, device=self.device)
+
+    def _repair_images(self, model: ElasticModel) -> Tensor:
+        """As many of the images to re-solve on as fit into the memory."""
+        ((image, _),) = self._calibration_batches(1)
+        fitting = images_that_fit(model, self.space.full, image.to(self.device), self.repair_bytes)
+        batches = self._calibration_batches(min(self.repair_images, fitting))
+        return concatenated([x for x, _ in batches])
 
     def _calibration_batches(self, images: int) -> Sequence[Batch]:
         if images not in self._drawn:

@@ -17,6 +17,7 @@ paths. What a unit's solution depends on is the unit's own choice and the prefix
 paths share it as they share the states of a prefix tree.
 """
 
+from paretopath.elastic.repair.memory import images_that_fit
 from paretopath.elastic.repair.sequence import Repair, repairable
 
-__all__ = ["Repair", "repairable"]
+__all__ = ["Repair", "images_that_fit", "repairable"]
