@@ -49,6 +49,10 @@ def _options(config: str, arguments: dict[str, Any]) -> dict[str, Any]:
         "num_classes": 5,
         "arguments": {"num_queries": 20, "test_cfg": {"max_per_img": 20}, **arguments},
         "divisor": 2,
+        "keep_ratios": (0.5, 1.0),
+        "ffn_ratios": (0.25, 1.0),
+        "point_ratios": (0.25, 1.0),
+        "query_ratios": (0.25, 1.0),
     }
 
 

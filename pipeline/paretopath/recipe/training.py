@@ -122,6 +122,11 @@ class RetrainSettings(TrainSettings):
         description="what mode `separate` trains on from: each path as its search scored it, or "
         "its slice of the calibrated weights; `shared` has one set of weights, the latter",
     )
+    exit_weight: Share = Field(
+        default=0.0,
+        description="in mode `separate`, how much the loss behind each exit that the path passes "
+        "counts, to 1 of the path's own (deep supervision); these exits are not kept",
+    )
     images: int = Field(
         default=2048,
         ge=2,

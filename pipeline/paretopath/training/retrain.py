@@ -6,7 +6,7 @@ path, the smallest and some others, and the full path's output teaches the rest.
 prefixes run once, as in evaluation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from paretopath.elastic import ElasticModel
+from paretopath.elastic.exits import exits_on_the_way
 from paretopath.elastic.prefixes import PrefixTree
-from paretopath.paths import ExecutionPath
+from paretopath.paths import ExecutionPath, Value
 from paretopath.recipe import TrainSettings
 from paretopath.tasks.task import Task
 
@@ -137,13 +138,25 @@ class SeparateTraining(Training):
         teacher: the elastic model; its full path runs, frozen. None to learn from the labels alone.
         settings: of the recipe.
         task: gives the losses.
+        passed: heads by how many of the student's units run before each, from
+            :func:`passed_exits`; they are trained along.
+        passed_weight: of the loss behind each of them, to 1 of the student's own.
     """
 
     def __init__(
-        self, student: nn.Module, teacher: ElasticModel | None, settings: TrainSettings, task: Task
+        self,
+        student: nn.Module,
+        teacher: ElasticModel | None,
+        settings: TrainSettings,
+        task: Task,
+        *,
+        passed: Mapping[int, nn.Module] | None = None,
+        passed_weight: float = 0.0,
     ) -> None:
         super().__init__(settings, task)
         self.student = student
+        self.passed_weight = passed_weight
+        self.passed = nn.ModuleDict({str(after): head for after, head in (passed or {}).items()})
         # kept out of the module tree: not trained, not in the checkpoint
         self._teacher = [teacher] if teacher is not None else []
 
@@ -153,12 +166,36 @@ class SeparateTraining(Training):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
-        output = self.student(images)
+        taught = None
         if self._teacher:
             with torch.no_grad(), self._teacher[0].active({}):
                 taught = self._teacher[0](images)
-            return self.task.distillation_loss(output, taught, targets)
-        return self.task.loss(output, targets)
+        *passed, output = self._outputs(images)
+        lost = self._lost(output, taught, targets)
+        for other in passed:
+            lost = lost + self.passed_weight * self._lost(other, taught, targets)
+        return lost / (1 + self.passed_weight * len(passed))
+
+    def _outputs(self, images: Any) -> list[Any]:
+        """Those of the exits that are passed, and the last one."""
+        found, state = [], images
+        for after, unit in enumerate(self.student.children()):
+            if str(after) in self.passed:
+                found.append(self.passed[str(after)](state))
+            state = unit(state)
+        return [*found, state]
+
+    def _lost(self, output: Any, taught: Any, targets: Any) -> Tensor:
+        if taught is None:
+            return self.task.loss(output, targets)
+        return self.task.distillation_loss(output, taught, targets)
+
+
+def passed_exits(model: ElasticModel, path: Mapping[str, Value]) -> dict[int, nn.Module]:
+    """Plain heads of the exits that a path passes before its end, by the steps before each."""
+    end = len(model.steps(path)) - 1
+    passed = (found for found in exits_on_the_way(model, path) if found.after < end)
+    return {found.after: found.step.extract() for found in passed}
 
 
 def detached(output: Any) -> Any:

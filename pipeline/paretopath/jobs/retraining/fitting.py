@@ -90,13 +90,18 @@ def train_separate(
     part: Part,
 ) -> list[PathResult]:
     """Trains a job's path alone, taught by the full one, and measures it."""
-    from paretopath.training.retrain import SeparateTraining
+    from paretopath.training.retrain import SeparateTraining, passed_exits
     from paretopath.training.trainer import EpochReport
 
     (path,) = job.paths
     teacher = load_model(scoring.space, run.weights_file, run)
     student = fresh(run, scoring.space, job)
-    module = SeparateTraining(student, teacher, run.recipe.retrain, scoring.task)
+    settings = run.recipe.retrain
+    weight = settings.exit_weight
+    passed = passed_exits(teacher, path) if weight else {}
+    module = SeparateTraining(
+        student, teacher, settings, scoring.task, passed=passed, passed_weight=weight
+    )
 
     def validate() -> Mapping[str, float]:
         return {path.id: scoring.score(student, "validation").value}
