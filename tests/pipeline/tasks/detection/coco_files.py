@@ -99,3 +99,12 @@ def write_scenes(folder: Path, numbers: dict[str, int]) -> dict[str, str]:
         file.write_text(json.dumps(found))
         files[split] = str(file)
     return files
+
+
+def change_annotation(key: str, value: Any) -> Callable[[Content], None]:
+    """Gives the third annotation another value."""
+
+    def change(found: Content) -> None:
+        found["annotations"][2][key] = value
+
+    return change
