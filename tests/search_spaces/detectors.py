@@ -15,12 +15,12 @@ WIDTH = 16
 
 
 def backbone(outputs: tuple[int, ...], **more: Any) -> dict[str, Any]:
-    """A ResNet-18 of three stages and 8 channels."""
+    """A ResNet-18 of two stages and 8 channels."""
     return {
         "depth": 18,
-        "num_stages": 3,
-        "strides": (1, 2, 2),
-        "dilations": (1, 1, 1),
+        "num_stages": 2,
+        "strides": (1, 2),
+        "dilations": (1, 1),
         "base_channels": 8,
         "stem_channels": 8,
         "out_indices": outputs,
@@ -60,7 +60,7 @@ def deformable(config: str) -> dict[str, Any]:
     """Options of a Deformable DETR or a DINO with three levels."""
     levels = {"num_levels": 3}
     neck = {
-        "in_channels": [16, 32],
+        "in_channels": [8, 16],
         "out_channels": WIDTH,
         "norm_cfg": {"type": "GN", "num_groups": 4},
         "num_outs": 3,
@@ -69,7 +69,7 @@ def deformable(config: str) -> dict[str, Any]:
         config,
         {
             "num_feature_levels": 3,
-            "backbone": backbone((1, 2)),
+            "backbone": backbone((0, 1)),
             "neck": neck,
             "encoder": layers(("self_attn",), levels, WIDTH),
             "decoder": layers(("self_attn", "cross_attn"), levels, WIDTH),
@@ -84,8 +84,8 @@ def detr() -> dict[str, Any]:
     return _options(
         "detr_r50_8xb2-150e_coco",
         {
-            "backbone": backbone((2,)),
-            "neck": {"in_channels": [32], "out_channels": WIDTH},
+            "backbone": backbone((1,)),
+            "neck": {"in_channels": [16], "out_channels": WIDTH},
             "encoder": layers(("self_attn",), {}, WIDTH),
             "decoder": layers(("self_attn", "cross_attn"), {}, WIDTH),
             "positional_encoding": {"num_feats": WIDTH // 2},
@@ -100,8 +100,8 @@ def conditional(config: str) -> dict[str, Any]:
     return _options(
         config,
         {
-            "backbone": backbone((2,)),
-            "neck": {"in_channels": [32]},
+            "backbone": backbone((1,)),
+            "neck": {"in_channels": [16]},
             "encoder": {"num_layers": 1, **few},
             "decoder": {"num_layers": 2, **few},
         },
@@ -110,9 +110,9 @@ def conditional(config: str) -> dict[str, Any]:
 
 def two_stage(config: str, swin: bool) -> dict[str, Any]:
     """Options of a Faster or Mask R-CNN over a ResNet or a Swin transformer."""
-    channels = [8, 16] if swin else [8, 16, 32]
+    channels = [8, 16]
     levels = len(channels)
-    inner: dict[str, Any] = backbone((0, 1, 2))
+    inner: dict[str, Any] = backbone((0, 1))
     if swin:
         inner = {
             "embed_dims": 8,
