@@ -168,7 +168,8 @@ class Scoring:
         ((image, _),) = self._calibration_batches(1)
         fitting = images_that_fit(model, self.space.full, image.to(self.device), self.repair_bytes)
         batches = self._calibration_batches(min(self.repair_images, fitting))
-        return concatenated([x for x, _ in batches])
+        images: Tensor = concatenated([x for x, _ in batches])
+        return images
 
     def _calibration_batches(self, images: int) -> Sequence[Batch]:
         if images not in self._drawn:
