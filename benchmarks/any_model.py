@@ -4,7 +4,7 @@ after the same few epochs of it.
     python benchmarks/any_model.py MODEL --weights FILE --data FOLDER --work DIR
         [--steps before search after] [--widths 0.75 0.5 0.375] [--images 512] [--trials 150]
         [--search-images 1000] [--search-calibration 256]
-        [--train-images 10000] [--epochs 3] [--lr 0.02]
+        [--train-images 10000] [--epochs 3] [--lr 0.02] [--rows NAME ...]
 
 MODEL: ``resnet56`` (FILE: the state dict of akamaster's pytorch_resnet_cifar10; FOLDER:
 train.parquet and test_half.parquet) or ``efficientnet_lite0`` (FILE: timm's
@@ -342,6 +342,7 @@ def main() -> None:
     parser.add_argument("--train-images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--lr", type=float, default=0.02, help="peak")
+    parser.add_argument("--rows", nargs="+", default=[""], help="those with one of these in them")
     arguments = parser.parse_args()
     bench = Bench(arguments)
     kept = Path(arguments.work) / "result.json"
@@ -367,7 +368,8 @@ def main() -> None:
     for width in arguments.widths:
         found = result.setdefault("widths", {}).setdefault(f"{width:g}", {})
         for name, make in rows(bench, width, arguments.steps):
-            measure(found.setdefault(name, {}), f"{width:g} {name}", make)
+            if any(wanted in name for wanted in arguments.rows):
+                measure(found.setdefault(name, {}), f"{width:g} {name}", make)
     save(f"any_model_{arguments.model}", result)
 
 

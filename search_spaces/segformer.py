@@ -80,6 +80,7 @@ class SegformerSpace(PretrainedSpace):
             whole heads.
         mlp_ratios: shares, in (0, 1], of the hidden channels that a Mix-FFN may keep.
         keep_ratios: values of ``decoder.branches.I.keep``, in (0, 1].
+        divisor: channels that are kept are a multiple of it, where there are enough.
         width_ratios: values of ``decoder.width``, in (0, 1].
         forms: values of ``decoder.form``; ``as_published`` must be among them. ``gathered`` is left
             out where the features have more channels than the branches.
@@ -106,6 +107,7 @@ class SegformerSpace(PretrainedSpace):
         mlp_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
         keep_ratios: Shares = (0.125, 0.25, 0.5, 1.0),
         width_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
+        divisor: Count = 8,
         forms: Names = FORMS,
     ) -> None:
         self.config = _config(variant, arguments or {}, num_classes)
@@ -113,6 +115,7 @@ class SegformerSpace(PretrainedSpace):
         self.head_ratios = fractions("head_ratios", head_ratios)
         self.keep_ratios = fractions("keep_ratios", keep_ratios)
         self.width_ratios = fractions("width_ratios", width_ratios)
+        self.divisor = divisor
         self.forms = decoder_forms(forms, FORMS)
         if (
             sum(self.config.hidden_sizes)
@@ -176,10 +179,10 @@ class SegformerSpace(PretrainedSpace):
             for b, layer in enumerate(stage.blocks):
                 name = f"stages.{s}.blocks.{b}"
                 decisions = [d for d in (f"{name}.heads", f"{name}.mlp_ratio") if self._has(d)]
-                units.append(Block(name, layer, decisions, self._runs(name)))
+                units.append(Block(name, layer, decisions, self._runs(name), self.divisor))
             units.append(Norm(f"stages.{s}.norm", stage))
         names = [d.name for d in self.decisions if d.name.startswith("decoder.")]
-        return [*units, Decoder("decoder", model.decode_head, names)]
+        return [*units, Decoder("decoder", model.decode_head, names, self.divisor)]
 
     def _has(self, decision: str) -> bool:
         return decision in self.positions

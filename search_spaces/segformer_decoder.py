@@ -73,8 +73,11 @@ class Decoder(Unit):
 
     is_exit = True
 
-    def __init__(self, name: str, head: SegformerDecodeHead, decisions: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, head: SegformerDecodeHead, decisions: Sequence[str], divisor: int = 1
+    ) -> None:
         super().__init__(name, decisions=decisions)
+        self.divisor = divisor  # of kept channels
         for branch in head.linear_projections:
             branch.proj = ElasticLinear.of(branch.proj)
         head.linear_fuse = ElasticConv2d.of(head.linear_fuse)
@@ -89,12 +92,13 @@ class Decoder(Unit):
         self._derived = Derived(capacity=8)
 
     def _width(self, choice: Choice) -> int:
-        return channels(self.head.linear_fuse.out_channels, choice[f"{self.name}.width"])
+        full, share = self.head.linear_fuse.out_channels, choice[f"{self.name}.width"]
+        return channels(full, share, self.divisor)
 
     def _kept(self, choice: Choice) -> tuple[int, ...]:
         """Channels of each segment of the fuse convolution's input: the last branch comes first."""
         names = [f"{self.name}.branches.{i}.keep" for i in reversed(range(self.branches))]
-        return tuple(channels(self.branch_width, choice[name]) for name in names)
+        return tuple(channels(self.branch_width, choice[name], self.divisor) for name in names)
 
     def _form(self, choice: Choice) -> str:
         return str(choice.get(f"{self.name}.form", AS_PUBLISHED))

@@ -94,9 +94,15 @@ class Block(Unit):
     """A block that runs with its first heads and first hidden channels; x is (B, Y, X, C)."""
 
     def __init__(
-        self, name: str, layer: SegformerLayer, decisions: Sequence[str], requires: Condition | None
+        self,
+        name: str,
+        layer: SegformerLayer,
+        decisions: Sequence[str],
+        requires: Condition | None,
+        divisor: int = 1,
     ) -> None:
         super().__init__(name, decisions=decisions, requires=requires)
+        self.divisor = divisor  # of hidden channels
         attention, mlp = layer.attention, layer.mlp
         for projection in ("q_proj", "k_proj", "v_proj", "o_proj"):
             setattr(attention, projection, ElasticLinear.of(getattr(attention, projection)))
@@ -108,7 +114,8 @@ class Block(Unit):
         """Attention channels and hidden channels of a choice."""
         attention = self.layer.attention
         heads = int(choice.get(f"{self.name}.heads", attention.num_attention_heads))
-        hidden = channels(self.layer.mlp.fc1.out_features, choice[f"{self.name}.mlp_ratio"])
+        share = choice[f"{self.name}.mlp_ratio"]
+        hidden = channels(self.layer.mlp.fc1.out_features, share, self.divisor)
         return heads * attention.head_dim, hidden
 
     def forward(self, state: State, choice: Choice) -> State:

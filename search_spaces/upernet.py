@@ -73,6 +73,7 @@ class UpernetSwinSpace(PretrainedSpace):
             ``stages.2.blocks.1``.
         head_ratios: shares, in (0, 1], of the attention heads that a block may keep; rounded up.
         mlp_ratios: shares, in (0, 1], of the hidden channels that an MLP may keep.
+        divisor: channels that are kept are a multiple of it, where there are enough.
         width_ratios: values, in (0, 1], of the decoder's widths.
         forms: values of ``decoder.form``; ``as_published`` must be among them.
 
@@ -98,12 +99,14 @@ class UpernetSwinSpace(PretrainedSpace):
         head_ratios: Shares = (0.5, 1.0),
         mlp_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
         width_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
+        divisor: Count = 8,
         forms: Names = ("upsampled_late", "as_published"),
     ) -> None:
         self.config = _config(variant, arguments or {}, backbone or {}, num_classes)
         self.mlp_ratios = fractions("mlp_ratios", mlp_ratios)
         self.head_ratios = fractions("head_ratios", head_ratios)
         self.width_ratios = fractions("width_ratios", width_ratios)
+        self.divisor = divisor
         self.forms = decoder_forms(forms, ("upsampled_late", "as_published"))
         swin = self.config.backbone_config
         self.blocks = [
@@ -165,11 +168,14 @@ class UpernetSwinSpace(PretrainedSpace):
                 decisions = [
                     d for d in (f"{name}.heads", f"{name}.mlp_ratio") if d in self.positions
                 ]
-                units.append(Block(name, layer, decisions, self._runs(name)))
+                units.append(Block(name, layer, decisions, self._runs(name), self.divisor))
             units.append(Output(f"stages.{s}.output", norms[f"stage{s + 1}"], stage.downsample))
         names = [d.name for d in self.decisions if d.name.startswith("decoder.")]
         patch_size = self.config.backbone_config.patch_size
-        return [*units, Decoder("decoder", model.decode_head, names, patch_size=patch_size)]
+        decoder = Decoder(
+            "decoder", model.decode_head, names, divisor=self.divisor, patch_size=patch_size
+        )
+        return [*units, decoder]
 
     def original_state(self, model: ElasticModel) -> dict[str, Tensor]:
         """The state dict of the original model with an elastic model's weights."""

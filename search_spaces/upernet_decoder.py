@@ -58,6 +58,7 @@ class Decoder(Unit):
         name: of the unit.
         head: the original one, of which it takes the modules.
         decisions: the names of the decoder's decisions.
+        divisor: of kept channels.
         patch_size: pixels of the image to one of the first feature map, either way.
     """
 
@@ -69,9 +70,11 @@ class Decoder(Unit):
         head: UperNetHead,
         decisions: Sequence[str],
         *,
+        divisor: int = 1,
         patch_size: int = 4,
     ) -> None:
         super().__init__(name, decisions=decisions)
+        self.divisor = divisor
         for module in head.modules():
             if isinstance(module, UperNetConvModule):
                 module.conv = ElasticConv2d.of(module.conv)
@@ -87,7 +90,7 @@ class Decoder(Unit):
 
     def _widths(self, choice: Choice) -> Widths:
         def width(decision: str) -> int:
-            return channels(self.full, choice[f"{self.name}.{decision}"])
+            return channels(self.full, choice[f"{self.name}.{decision}"], self.divisor)
 
         return Widths(
             pool=width("pool_width"),
@@ -174,6 +177,7 @@ class PlainDecoder(nn.Module):
 
     Args:
         head: the head.
+        divisor: of kept channels.
         patch_size: pixels of the image to one of the first feature map, either way.
     """
 
@@ -193,6 +197,7 @@ class LateDecoder(nn.Module):
 
     Args:
         head: the head.
+        divisor: of kept channels.
         patch_size: pixels of the image to one of the first feature map, either way.
     """
 

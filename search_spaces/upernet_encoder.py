@@ -92,9 +92,15 @@ class Block(Unit):
     """A Swin block that runs with its first heads and first hidden channels; x is (B, Y, X, C)."""
 
     def __init__(
-        self, name: str, layer: SwinLayer, decisions: Sequence[str], requires: Condition | None
+        self,
+        name: str,
+        layer: SwinLayer,
+        decisions: Sequence[str],
+        requires: Condition | None,
+        divisor: int = 1,
     ) -> None:
         super().__init__(name, decisions=decisions, requires=requires)
+        self.divisor = divisor  # of hidden channels
         for projection in ("q_proj", "k_proj", "v_proj", "o_proj"):
             linear = getattr(layer.attention, projection)
             setattr(layer.attention, projection, ElasticLinear.of(linear))
@@ -105,7 +111,8 @@ class Block(Unit):
     def _widths(self, choice: Choice) -> tuple[int, int]:
         """Heads and hidden channels of a choice."""
         heads = int(choice.get(f"{self.name}.heads", self.layer.attention.num_attention_heads))
-        hidden = channels(self.layer.mlp.fc1.out_features, choice[f"{self.name}.mlp_ratio"])
+        share = choice[f"{self.name}.mlp_ratio"]
+        hidden = channels(self.layer.mlp.fc1.out_features, share, self.divisor)
         return heads, hidden
 
     def forward(self, state: State, choice: Choice) -> State:

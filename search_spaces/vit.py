@@ -12,6 +12,7 @@ from torch import nn
 
 from paretopath.elastic import ElasticSpace, Unit
 from paretopath.elastic.options import (
+    Count,
     Counts,
     Indices,
     Shares,
@@ -54,6 +55,7 @@ class VitSpace(ElasticSpace):
         skippable: indices of the blocks that a path may skip, ``"all"`` or ``"none"``.
         heads: numbers of attention heads that a block may keep; halves of all heads by default.
         mlp_ratios: shares, in (0, 1], of the hidden channels that an MLP may keep.
+        divisor: channels that are kept are a multiple of it, where there are enough.
         exit_head: what exits before the last block are: ``reuse``, copies of the model's last norm
             and classifier; or heads of their own, ``linear``, ``mlp``, ``attention`` or
             ``convolution`` (:mod:`search_spaces.exit_heads`).
@@ -74,6 +76,7 @@ class VitSpace(ElasticSpace):
         skippable: Indices | str = "all",
         heads: Counts | None = None,
         mlp_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
+        divisor: Count = 8,
         exit_head: HeadKind = "reuse",
         last_head: HeadKind = "reuse",
     ) -> None:
@@ -92,6 +95,7 @@ class VitSpace(ElasticSpace):
         all_heads = _check_blocks(reference)
         self.exits = _checked("exits", exits or _quarters(depth), 1, depth)
         self.mlp_ratios = fractions("mlp_ratios", mlp_ratios)
+        self.divisor = divisor
         self.heads = _checked("heads", heads or _halves(all_heads), 1, all_heads)
         if isinstance(skippable, str) and skippable not in ("all", "none"):
             raise InvalidValueError(
@@ -146,7 +150,7 @@ class VitSpace(ElasticSpace):
             )
         units: list[Unit] = [Stem(vit)]
         for i, block in enumerate(vit.blocks):
-            units.append(VitBlock(f"blocks.{i}", block, self.runs[i]))
+            units.append(VitBlock(f"blocks.{i}", block, self.runs[i], self.divisor))
             if i + 1 in self.exits:
                 units.append(self._exit(vit, i + 1, is_given=checkpoint is not None))
         return units

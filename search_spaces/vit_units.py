@@ -96,8 +96,11 @@ class VitBlock(Unit):
     view; timm's order (3, heads, head_dim) comes back on extraction.
     """
 
-    def __init__(self, name: str, block: Block, requires: Condition | None) -> None:
+    def __init__(
+        self, name: str, block: Block, requires: Condition | None, divisor: int = 1
+    ) -> None:
         super().__init__(name, decisions=(f"{name}.heads", f"{name}.mlp_ratio"), requires=requires)
+        self.divisor = divisor  # of hidden channels
         attn, mlp = block.attn, block.mlp
         self.num_heads, self.head_dim = int(attn.num_heads), int(attn.head_dim)
         attn.qkv = ElasticLinear.of(_reorder_rows(attn.qkv, (3, self.num_heads, self.head_dim)))
@@ -108,7 +111,8 @@ class VitBlock(Unit):
 
     def _widths(self, choice: Choice) -> tuple[int, int]:
         """Heads and hidden channels of a choice."""
-        hidden = channels(self.block.mlp.fc1.out_features, choice[self.decisions[1]])
+        share = choice[self.decisions[1]]
+        hidden = channels(self.block.mlp.fc1.out_features, share, self.divisor)
         return int(choice[self.decisions[0]]), hidden
 
     def forward(self, state: State, choice: Choice) -> State:

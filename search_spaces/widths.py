@@ -18,9 +18,9 @@ def fractions(name: str, values: Sequence[float]) -> tuple[float, ...]:
     return tuple(sorted({float(value) for value in values}))
 
 
-def channels(full: int, ratio: Value) -> int:
-    """The channels that a share keeps of ``full``, at least one."""
-    return max(1, round(full * float(ratio)))
+def channels(full: int, ratio: Value, divisor: int = 1) -> int:
+    """The channels that a share keeps of ``full``: a multiple of ``divisor``, see below."""
+    return entries_kept(full, 1, ratio, divisor)
 
 
 def entries_kept(entries: int, width: int, ratio: Value, divisor: int) -> int:

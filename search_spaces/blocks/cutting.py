@@ -7,6 +7,7 @@ is live at a cut is the state: one tensor, or a tuple of several, so a long skip
 import inspect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -36,6 +37,14 @@ class Piece:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     calls: tuple[tuple[str, str], ...]
+
+    def body(self, model: nn.Module) -> nn.Module:
+        """The piece with its modules, which are a model's own, by the same names."""
+        if self.block == "":
+            return model
+        graph = fx.Graph()
+        graph.output(graph.graph_copy(self.graph, {}))
+        return fx.GraphModule(model, graph).train(model.training)
 
     @property
     def only_calls(self) -> bool:
@@ -79,25 +88,29 @@ class Traced:
     def __init__(self, model: nn.Module, images: Tensor, weights: Weights) -> None:
         self.weights = weights
         self.whole: dict[str, str] = {}
-        graph = self._trace(model)
-        values = _values(model, graph, images)
+        graph, self._values = self._trace(model, images)
         placeholder, *self._nodes, self._output = graph.nodes
         self._images = placeholder
-        self._moving = _from_images(placeholder, self._nodes, values)
+        self._moving = _from_images(placeholder, self._nodes, self._values)
 
-    def _trace(self, model: nn.Module) -> fx.Graph:
+    def _trace(self, model: nn.Module, images: Tensor) -> tuple[fx.Graph, dict[fx.Node, Any]]:
+        """A model's graph, and what its nodes give for the images."""
         through = self.weights.holders()
         while True:
-            tracer = _Tracer(through)
+            tracer = _Tracer(through, images, _defaults(model))
             try:
-                return tracer.trace(model, concrete_args=_defaults(model))
+                with torch.no_grad():
+                    graph = tracer.trace(model, concrete_args=tracer.defaults)
             except Exception as error:  # whatever a model's code does with a stand-in for a tensor
                 said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
                 self.whole[tracer.innermost] = said
                 if not tracer.innermost:
-                    return _call_of_all()
+                    return _call_of_all(images, self.weights.output)
                 inside = f"{tracer.innermost}."
                 through = {name for name in through if not f"{name}.".startswith(inside)}
+            else:
+                _forget_defaults(graph)
+                return graph, {node: tracer.value(node) for node in list(graph.nodes)[:-1]}
 
     def pieces(self, breaks: Collection[str] = ()) -> tuple[Piece, ...]:
         """The chain of pieces: each block alone, and what lies between them.
@@ -127,6 +140,12 @@ class Traced:
             state = after
         return tuple(pieces)
 
+    def state_before(self, piece: Piece) -> Any:
+        """What reaches a piece, for the images."""
+        known = {node.name: node for node in self._moving}
+        tensors = tuple(self._values[known[name]] for name in piece.inputs)
+        return tensors if len(tensors) > 1 else tensors[0]
+
     def _runs(self, breaks: Collection[str]) -> list[list[fx.Node]]:
         runs: list[list[fx.Node]] = [[]]
         for node in self._nodes:
@@ -152,21 +171,30 @@ class Traced:
 
 
 class _Tracer(fx.Tracer):
-    """Traces through some modules alone.
+    """Traces through some modules alone, and runs what it traces on an example.
+
+    So what a model's code asks of shapes, types and settings on its way has an answer: that of the
+    example. What it asks of a tensor's content has none.
 
     Args:
         through: the names of these modules; every other one is a call.
+        images: the example.
+        defaults: of what the model takes besides.
 
     Attributes:
         innermost: the module inside which tracing was when it failed.
     """
 
-    def __init__(self, through: set[str]) -> None:
+    def __init__(self, through: set[str], images: Tensor, defaults: Mapping[str, Any]) -> None:
         functions = tuple(f for f in get_notrace_functions() if callable(f))
         super().__init__(autowrap_functions=functions)
         self.through = through
+        self.defaults = dict(defaults)
         self.innermost = ""
         self._failed = False
+        self._runs = False
+        self._given = iter((images, *defaults.values()))
+        self._values: dict[fx.Node, Any] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name not in self.through
@@ -174,12 +202,51 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if self._runs:
+            return forward(*args, **kwargs)
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:
-            if not self._failed:
-                self._failed, self.innermost = True, self.path_of_module(m)
+            name = self.path_of_module(m)
+            if not self._failed and name in self.through:
+                self._failed, self.innermost = True, name
             raise
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if self._runs:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def create_proxy(self, *args: Any, **kwargs: Any) -> fx.Proxy:
+        proxy: fx.Proxy = super().create_proxy(*args, **kwargs)
+        self.value(proxy.node)
+        return proxy
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        value = self.value(obj.node)
+        return super().to_bool(obj) if isinstance(value, Tensor) else bool(value)
+
+    def value(self, node: fx.Node) -> Any:
+        """What a node gives for the example."""
+        if node not in self._values:
+            is_outermost, self._runs = not self._runs, True
+            try:
+                self._values[node] = self._run(node)
+            finally:
+                self._runs = not is_outermost
+        return self._values[node]
+
+    def _run(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            return next(self._given)
+        if node.op == "get_attr":
+            return attrgetter(str(node.target))(self.root)
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)
+        if callable(node.target):
+            return node.target(*args, **kwargs)
+        if node.op == "call_module":
+            return self.root.get_submodule(node.target)(*args, **kwargs)
+        return getattr(args[0], node.target)(*args[1:], **kwargs)
 
 
 def _defaults(model: nn.Module) -> dict[str, Any]:
@@ -188,32 +255,13 @@ def _defaults(model: nn.Module) -> dict[str, Any]:
     return {p.name: p.default for p in others if p.default is not inspect.Parameter.empty}
 
 
-def _call_of_all() -> fx.Graph:
+def _call_of_all(images: Tensor, output: Any) -> tuple[fx.Graph, dict[fx.Node, Any]]:
     """The graph of a model that is one call of itself."""
     graph = fx.Graph()
-    graph.output(graph.call_module("", (graph.placeholder("x"),)))
-    return graph
-
-
-class _Recorder(fx.Interpreter):
-    """Keeps what each node gives."""
-
-    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(model, garbage_collect_values=False, graph=graph)
-        self.values: dict[fx.Node, Any] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.values[n] = super().run_node(n)
-        return self.values[n]
-
-
-@torch.no_grad()
-def _values(model: nn.Module, graph: fx.Graph, images: Tensor) -> dict[fx.Node, Any]:
-    """What each node of a graph gives for images."""
-    _forget_defaults(graph)
-    recorder = _Recorder(model, graph)
-    recorder.run(images)
-    return recorder.values
+    x = graph.placeholder("x")
+    called = graph.call_module("", (x,))
+    graph.output(called)
+    return graph, {x: images, called: output}
 
 
 def _forget_defaults(graph: fx.Graph) -> None:

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch_pruning
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
-from torch_pruning._helpers import _HybridIndex
 
 from search_spaces.blocks.layers import can_be_narrowed, inputs, outputs
+
+# isort: split
+import torch_pruning  # imports timm, which the layers above have done without W&B
+from torch_pruning._helpers import _HybridIndex
 
 _MOST = 500_000
 """Channels that are followed from one layer, each counted at every step that it takes."""

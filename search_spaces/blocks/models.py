@@ -1,4 +1,4 @@
-"""Models by the names that people use: timm's, torchvision's, or ``module:callable``."""
+"""Models by the names that people use: timm's, torchvision's, ``module:callable``, folders."""
 
 import importlib
 import sys
@@ -11,6 +11,11 @@ from torch import Tensor, nn
 
 from paretopath.elastic.options import tried
 from paretopath.errors import InvalidValueError, nearest
+from search_spaces.blocks.pretrained_folders import (
+    ImageClassifier,
+    from_folder,
+    is_pretrained_folder,
+)
 from search_spaces.timm_alone import timm
 
 
@@ -18,7 +23,8 @@ class Original:
     """A model of another library, made anew each time.
 
     Args:
-        name: of timm, of torchvision, or ``module:callable`` that gives a module.
+        name: of timm, of torchvision, ``module:callable`` that gives a module, or a folder of
+            transformers'.
         arguments: for its constructor.
 
     Attributes:
@@ -53,7 +59,9 @@ class Original:
         return model
 
     def convert(self, state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-        """A published state dict as timm's own loader would convert it for a model."""
+        """A published state dict as its own library would convert it for a model."""
+        if isinstance(model, ImageClassifier):
+            return model.convert(state)
         module = sys.modules[type(model).__module__]
         convert: Callable[..., Any] | None = getattr(module, "checkpoint_filter_fn", None)
         if convert is None or not module.__name__.startswith("timm."):
@@ -63,6 +71,8 @@ class Original:
 
 
 def _maker(name: str) -> Callable[..., Any]:
+    if is_pretrained_folder(name):
+        return lambda **arguments: from_folder(name, arguments)
     if ":" in name:
         return _callable(name)
     if is_of_timm(name):
@@ -71,7 +81,8 @@ def _maker(name: str) -> Callable[..., Any]:
         return lambda **arguments: torchvision.models.get_model(name, weights=None, **arguments)
     known = [*timm.list_models(), *torchvision.models.list_models()]
     raise InvalidValueError(
-        f"model must be one of timm's or torchvision's, or module:callable, but got {name!r}; "
+        f"model must be one of timm's or torchvision's, module:callable, or a folder that "
+        f"transformers wrote, but got {name!r}; "
         f"{nearest(name, known)}"
     )
 
@@ -92,6 +103,11 @@ def _callable(name: str) -> Callable[..., Any]:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
+    except ModuleNotFoundError as error:
+        raise InvalidValueError(
+            f"model {name!r} can't be imported: {error}; it must be installed, or its folder on "
+            f"PYTHONPATH"
+        ) from error
     except (ImportError, AttributeError) as error:
         raise InvalidValueError(f"model {name!r} can't be imported: {error}") from error
     if not callable(found):
@@ -105,7 +121,9 @@ def _of_timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 def input_shape(model: nn.Module, arguments: Mapping[str, Any]) -> tuple[int, int, int]:
-    """(C, Y, X) of the images that a model is made for: timm says it, 3 x 224 x 224 elsewhere."""
+    """(C, Y, X) of the images that a model is made for; 3 x 224 x 224 where nobody says."""
+    if isinstance(model, ImageClassifier):
+        return model.input_shape
     published = getattr(model, "pretrained_cfg", None) or {}
     channels, height, width = published.get("input_size", (3, 224, 224))
     size = arguments.get("img_size", (height, width))

@@ -4,7 +4,6 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten
 
@@ -59,12 +58,14 @@ def plan(model: nn.Module, images: Tensor) -> Plan:
     traced = Traced(model, images, weights)
     left = {name or "model": f"can't be traced ({said})" for name, said in traced.whole.items()}
     breaks: set[str] = set()
-    for piece, body, state in _run(model, traced.pieces(), images):
+    for piece in traced.pieces():
         if piece.block is None:
-            breaks |= _breaks(piece, find_groups(body, state).groups)
+            found = find_groups(piece.body(model), traced.state_before(piece))
+            breaks |= _breaks(piece, found.groups)
     units: list[UnitPlan] = []
     known: dict[Hashable, tuple[str, _Look]] = {}
-    for piece, body, state in _run(model, traced.pieces(breaks), images):
+    for piece in traced.pieces(breaks):
+        body, state = piece.body(model), traced.state_before(piece)
         alike = _signature(piece, body, state)
         if alike not in known:
             known[alike] = str(piece.block), _look(piece, body, state)
@@ -134,18 +135,6 @@ def _described(block: nn.Module) -> Iterator[Hashable]:
         tensors = [*module._parameters.items(), *module._buffers.items()]
         shapes = tuple((key, None if t is None else t.shape) for key, t in tensors)
         yield name, type(module), tuple(settings), shapes
-
-
-def _run(
-    model: nn.Module, pieces: Sequence[Piece], images: Tensor
-) -> Iterator[tuple[Piece, fx.GraphModule, Any]]:
-    """Each piece with its modules and the state that reaches it."""
-    state: Any = images
-    for piece in pieces:
-        body = fx.GraphModule(model, piece.graph).eval()
-        yield piece, body, state
-        with torch.no_grad():
-            state = body(state)
 
 
 def _breaks(piece: Piece, groups: Sequence[Group]) -> set[str]:

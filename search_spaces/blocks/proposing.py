@@ -7,6 +7,7 @@ import torchvision
 
 from paretopath.elastic.proposal import Proposal
 from search_spaces.blocks.models import Original, is_of_timm, is_of_torchvision
+from search_spaces.blocks.pretrained_folders import is_pretrained_folder, of_folder
 from search_spaces.published import fitting_side, of_timm, options_of_model
 
 
@@ -14,7 +15,7 @@ def proposal(model: str, *, classes: int, size: int | None, pixels: int) -> Prop
     """What a recipe should say for a model.
 
     Args:
-        model: a name of timm's, of torchvision's, or ``module:callable``.
+        model: a name of timm's, of torchvision's, ``module:callable``, or a folder.
         classes: that it shall tell apart.
         size: side of the images that it shall get; the published one, or less where images are
             smaller, if None.
@@ -24,6 +25,8 @@ def proposal(model: str, *, classes: int, size: int | None, pixels: int) -> Prop
         InvalidValueError: no such model.
     """
     original = Original(model, {})
+    if is_pretrained_folder(model):
+        return of_folder(model, classes, size, pixels)
     if is_of_timm(model):
         return of_timm(model, classes, size, pixels)
     if is_of_torchvision(model):

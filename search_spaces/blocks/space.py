@@ -6,12 +6,13 @@ inside a piece are found by torch-pruning (:mod:`search_spaces.blocks.groups`) a
 (:mod:`search_spaces.blocks.unit`).
 """
 
+import copy
 import logging
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from paretopath.elastic import ElasticModel, ElasticSpace, Unit
 from paretopath.elastic.options import Count, Listed, Names, Shares, checked
@@ -39,7 +40,8 @@ class BlocksSpace(ElasticSpace):
     ``U.keep_ratio`` (the share of the channels inside it that it keeps).
 
     Args:
-        model: a name of timm's, of torchvision's, or ``module:callable``.
+        model: a name of timm's, of torchvision's, ``module:callable``, or a folder that
+            transformers' ``save_pretrained`` wrote.
         arguments: for its constructor (``num_classes``, ``in_chans``, ``img_size`` …).
         input_shape: (C, Y, X) of an image; what timm says of the model by default, or 3 x 224 x
             224.
@@ -67,7 +69,9 @@ class BlocksSpace(ElasticSpace):
             torch.manual_seed(0)
             example = self.original()
             shape = input_shape or shape_for(example, arguments or {})
-            found = plan(example, _images(example, shape))
+            images = _images(example, shape)
+            found = plan(example, images)
+            _check_without_content(example, images)
         self.plan = found.units
         self.left = dict(found.left)
         self.classifier = found.classifier
@@ -130,11 +134,9 @@ class BlocksSpace(ElasticSpace):
 
     def _unit(self, unit: UnitPlan, model: nn.Module) -> BlockUnit:
         name = unit.piece.name
-        graph = fx.Graph()
-        graph.output(graph.graph_copy(unit.piece.graph, {}))
         return BlockUnit(
             name,
-            fx.GraphModule(model, graph),
+            unit.piece.body(model),
             groups=unit.groups,
             kept=self.kept[name],
             adds=unit.sum,
@@ -149,6 +151,19 @@ class BlocksSpace(ElasticSpace):
             for name, tensor in model.state_dict().items()
             if ".compensation." not in name
         }
+
+
+def _check_without_content(model: nn.Module, images: Tensor) -> None:
+    """InvalidValueError where a model can't run on the meta device, on which paths are priced."""
+    try:
+        with torch.no_grad():
+            copy.deepcopy(model).to("meta")(images.to("meta"))
+    except Exception as error:  # whatever a model's code does with a tensor that has no content
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InvalidValueError(
+            f"model must run without looking at what its tensors hold, as it is priced without "
+            f"images, but {said}"
+        ) from error
 
 
 def _images(model: nn.Module, shape: tuple[int, int, int]) -> Tensor:

@@ -26,21 +26,31 @@ def tried(
         return (), {}
     copied = copy.deepcopy(body)
     make_elastic(copied, groups)
-    is_real = not any(t.is_meta for t in copied.parameters())
-    if is_real:
-        copied, state = _drawn(copied), tree_map(_double, state)
-    sound, wrong = [], {}
     with torch.no_grad():
-        expected = copied(state)
-        for group in groups:
-            why = _narrows(copied, group, state, expected)
-            if not why and is_real:
-                why = _reorders(copied, group, state, expected)
-            if why:
-                wrong[group.name] = why
-            else:
-                sound.append(group)
-    return tuple(sound), wrong
+        wrong = _narrowed(copied, groups, state)
+        sound = [group for group in groups if group.name not in wrong]
+        if sound and not any(t.is_meta for t in copied.parameters()):
+            wrong |= _reordered(_drawn(copied), sound, tree_map(_double, state))
+    return tuple(group for group in sound if group.name not in wrong), wrong
+
+
+def _narrowed(body: nn.Module, groups: Sequence[Group], state: Any) -> dict[str, str]:
+    """The groups that can't be narrowed, and why."""
+    body, state = _on_meta(body, state)
+    expected = body(state)
+    found = {group.name: _narrows(body, group, state, expected) for group in groups}
+    return {name: why for name, why in found.items() if why}
+
+
+def _on_meta(body: nn.Module, state: Any) -> tuple[nn.Module, Any]:
+    """Both on the meta device, where shapes cost nothing, unless the body needs numbers to run."""
+    shadow = copy.deepcopy(body).to("meta")
+    shape = tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) else leaf, state)
+    try:
+        shadow(shape)
+    except Exception:  # whatever a model's code does with a tensor that has no numbers
+        return body, state
+    return shadow, shape
 
 
 def _narrows(body: nn.Module, group: Group, state: Any, expected: Any) -> str:
@@ -55,19 +65,33 @@ def _narrows(body: nn.Module, group: Group, state: Any, expected: Any) -> str:
     return "" if is_same else "narrowed, it gives another shape"
 
 
-def _reorders(body: nn.Module, group: Group, state: Any, expected: Any) -> str:
-    """Why a group's channels can't be reordered; empty if they can. Leaves the body as it was."""
-    order = torch.randperm(group.entries, generator=torch.Generator().manual_seed(0))
-    permute(body, channel_group(body, group), order)
+def _reordered(body: nn.Module, groups: Sequence[Group], state: Any) -> dict[str, str]:
+    """The groups whose channels can't be reordered, and why: all at once, each alone if that fails.
+
+    Leaves the body as it was.
+    """
+    expected = body(state)
+    if _stays(body, groups, state, expected):
+        return {}
+    why = "its channels can't be reordered without changing what comes out"
+    return {g.name: why for g in groups if not _stays(body, [g], state, expected)}
+
+
+def _stays(body: nn.Module, groups: Sequence[Group], state: Any, expected: Any) -> bool:
+    """Whether reordering the channels of groups changes nothing of what comes out."""
+    generator = torch.Generator().manual_seed(0)
+    orders = [torch.randperm(group.entries, generator=generator) for group in groups]
+    for group, order in zip(groups, orders, strict=True):
+        permute(body, channel_group(body, group), order)
     found = body(state)
-    permute(body, channel_group(body, group), torch.argsort(order))
+    for group, order in zip(groups, orders, strict=True):
+        permute(body, channel_group(body, group), torch.argsort(order))
     pairs = zip(tree_leaves(found), tree_leaves(expected), strict=True)
-    is_same = all(
+    return all(
         torch.allclose(a, b, rtol=1e-6, atol=1e-6 * float(b.abs().max()))
         for a, b in pairs
         if isinstance(a, Tensor) and a.is_floating_point()
     )
-    return "" if is_same else "its channels can't be reordered without changing what comes out"
 
 
 def _drawn(body: nn.Module) -> nn.Module:

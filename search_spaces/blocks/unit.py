@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 
 from paretopath.elastic import ChannelGroup, Choice, Onto, Reader, State, Unit
 from paretopath.elastic.layers import absorb_bias
@@ -27,7 +27,7 @@ class BlockUnit(Unit):
 
     Args:
         name: of the piece.
-        body: its graph; its layers are made elastic.
+        body: from state to state; its layers are made elastic.
         groups: the channels that the decision narrows.
         kept: for each value of the decision ``NAME.keep_ratio``, the entries that each group keeps;
             empty where there is no such decision.
@@ -39,7 +39,7 @@ class BlockUnit(Unit):
     def __init__(
         self,
         name: str,
-        body: fx.GraphModule,
+        body: nn.Module,
         *,
         groups: Sequence[Group] = (),
         kept: Mapping[Value, Mapping[str, int]],

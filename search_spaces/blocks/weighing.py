@@ -93,13 +93,15 @@ class Weights:
         return 2 * self._in_containers(name, module) > self.of(name) > 0
 
     def _in_containers(self, name: str, module: nn.Module) -> int:
-        """The multiply-accumulates of blocks that are children of containers in a module."""
+        """The multiply-accumulates in a module's containers of blocks and in what is made so."""
         total = 0
         for child, inner in module.named_children():
             full = f"{name}.{child}"
             if isinstance(inner, CONTAINERS):
                 total += self._in_containers(full, inner)
-            elif isinstance(module, CONTAINERS) and self.is_block(full):
+            elif isinstance(module, CONTAINERS):
+                total += self.of(full) if self.is_block(full) else 0
+            elif self._holds_blocks(full, inner):
                 total += self.of(full)
         return total
 

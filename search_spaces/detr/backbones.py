@@ -59,7 +59,7 @@ class Backbone:
         if kind == OFA:
             return cls(OfaResNet50Space(resolutions=(224,)), outputs, learns)
         if config.get("type") == "SwinTransformer":
-            return SwinBackbone(tuple(config["depths"]), keep_ratios)
+            return SwinBackbone(tuple(config["depths"]), keep_ratios, divisor)
         inner = BlocksSpace(
             model="search_spaces.detr.library:build",
             arguments={"config": dict(config)},

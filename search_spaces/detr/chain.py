@@ -29,12 +29,14 @@ class Chain:
         detector: mmdet's, its modules are taken.
         exits: the decoder layers behind which there is one.
         shaping: decisions on which the number of tokens depends.
+        divisor: of the hidden channels that are kept.
     """
 
     space: SearchSpace
     detector: Any
     exits: tuple[int, ...]
     shaping: tuple[str, ...]
+    divisor: int
 
     def _shaped(self, *more: str) -> dict[str, dict[Value, dict[str, int]]]:
         """Decisions that change shapes alone; those that the space has."""
@@ -145,7 +147,8 @@ class Chain:
         hidden = groups[0].entries
         ratio = f"{name}.ffn_ratio"
         if ratio in self.space.positions:
-            kept[ratio] = {r: {"ffn": channels(hidden, r)} for r in self.space[ratio].values}
+            shares = self.space[ratio].values
+            kept[ratio] = {r: {"ffn": channels(hidden, r, self.divisor)} for r in shares}
         heads = f"{name}.heads"
         if heads in self.space.positions:
             part = body.attention

@@ -61,7 +61,8 @@ class DetrSpace(ElasticSpace):
         skippable: units that a path may skip: ``all``, ``none``, or names such as ``encoder.0``
             and ``backbone.layer3.1``.
         keep_ratios: shares, in (0, 1], of the channels inside a backbone's block.
-        divisor: of the channels that are kept there.
+        divisor: channels that are kept, there and elsewhere, are a multiple of it, where there are
+            enough.
         head_ratios: shares of the attention heads that a layer may keep; rounded up.
         point_ratios: shares of the sampling points that a head may keep; rounded up.
         ffn_ratios: shares of the hidden channels that a feed-forward network may keep.
@@ -102,6 +103,7 @@ class DetrSpace(ElasticSpace):
 
         model = read(config, arguments or {}, trust=trust_config)
         self.model = with_classes(model, num_classes)
+        self.divisor = divisor
         with torch.device("meta"):
             example = detector(self.model)
         self.backbone = Backbone.of(
@@ -197,8 +199,8 @@ class DetrSpace(ElasticSpace):
             from search_spaces.detr import two_stage
 
             backbone = self.backbone.units(model.backbone, self.skippable, around)
-            return [*backbone, *two_stage.units(self, model, around, *widths)]
-        chain = Chain(self, model, self.exits, around)
+            return [*backbone, *two_stage.units(self, model, around, *widths, self.divisor)]
+        chain = Chain(self, model, self.exits, around, self.divisor)
         return [
             *([Resize()] if around else []),
             *self.backbone.units(model.backbone, self.skippable, around),

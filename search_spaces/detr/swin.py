@@ -83,10 +83,12 @@ class SwinBackbone:
     Attributes:
         depths: blocks of each stage.
         keep_ratios: shares of the hidden channels that a block may keep.
+        divisor: of the channels that are kept.
     """
 
     depths: tuple[int, ...]
     keep_ratios: tuple[float, ...]
+    divisor: int
     measures_norms = False
 
     @property
@@ -131,7 +133,8 @@ class SwinBackbone:
                 if len(self.keep_ratios) > 1:
                     hidden = body.ffn.hidden
                     kept[f"{name}.keep_ratio"] = {
-                        ratio: {"ffn": channels(hidden, ratio)} for ratio in self.keep_ratios
+                        ratio: {"ffn": channels(hidden, ratio, self.divisor)}
+                        for ratio in self.keep_ratios
                     }
                 groups = [body.ffn.groups("ffn", "ffn")]
                 runs = Condition(f"{name}.run", (True,)) if name in skipped else None

@@ -58,6 +58,7 @@ def units(
     around: Sequence[str],
     widths: Kept,
     entries: Sequence[int],
+    divisor: int,
 ) -> list[Unit]:
     """Pyramid, region proposals, head.
 
@@ -67,6 +68,7 @@ def units(
         around: decisions on which the maps' sizes depend.
         widths: by decision, the channels that the backbone's maps come with.
         entries: the channels of each of these at its fullest, where decisions narrow them.
+        divisor: of the channels that are kept.
     """
     shaped: dict[str, dict[Value, dict[str, int]]] = {name: {} for name in around}
     counts: dict[Value, dict[str, int]] = {}
@@ -79,7 +81,7 @@ def units(
 
     def kept(name: str, *groups: Group) -> Kept:
         ratios = space[name].values if name in space.positions else ()
-        found = {r: {g.name: channels(g.entries, r) for g in groups} for r in ratios}
+        found = {r: {g.name: channels(g.entries, r, divisor) for g in groups} for r in ratios}
         return {**shaped, **({name: found} if found else {})}
 
     inside = _pyramids(detector.neck)

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import timm
 import torch
+import transformers
+from timm.models import mobilevit
 from torch import Tensor, nn
 
 import search_spaces
 from paretopath.cost.table import CostTable
 from paretopath.elastic import ElasticModel
-from paretopath.errors import UntrainedClassifier
+from paretopath.errors import InvalidValueError, UntrainedClassifier
 from paretopath.weights.new import new_parameters
 from search_spaces.blocks.space import BlocksSpace
 from tests.search_spaces.space_contract import MacsOnly, SpaceContract, torchs_count
@@ -53,13 +55,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 # The same architectures with fewer blocks and channels.
 SHALLOW: dict[str, dict[str, Any]] = {
     "resnet50": {"layers": [1, 1, 2, 1], "channels": [16, 16, 32, 32]},
-    "regnety_002": {},
-    "mobilenetv3_small_100": {},
+    "regnety_002": {"depth": 6, "w0": 8, "wa": 14.0, "wm": 2.0, "group_size": 4},
     "convnext_atto": {"depths": [1, 1, 2, 1], "dims": [8, 16, 32, 64]},
     "swin_tiny_patch4_window7_224": {"img_size": 64, "depths": [1, 1, 2, 1], "embed_dim": 24},
-    "mobilevit_xxs": {},
+    "mobilevit_xxs": {"blocks": mobilevit.model_cfgs["mobilevit_xxs"].blocks[:4:2]},
     "densenet121": {"block_config": [2, 3, 2, 2], "growth_rate": 8},
-    "vgg11_bn": {"mlp_ratio": 1 / 64},
+    "vgg11_bn": {"mlp_ratio": 1 / 64, "num_classes": 5},
 }
 
 
@@ -125,6 +126,23 @@ class WithDefaults(nn.Module):
         return -out if is_causal else out
 
 
+class Asking(nn.Module):
+    """A model in a model, that asks what its images are, how many, or what is in them."""
+
+    def __init__(self, asks: str) -> None:
+        super().__init__()
+        self.inner = WithDefaults()
+        self.asks = asks
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != self.inner.head.weight.dtype or x.shape[-1] % 4:
+            raise ValueError("not made for these images")
+        if (self.asks == "count" and len(x) > 99) or (self.asks == "content" and x.max() > 99):
+            x = x / 2
+        out: Tensor = self.inner(x)
+        return out
+
+
 def make_space(**options: Any) -> BlocksSpace:
     space = search_spaces.create("blocks", **options)
     assert isinstance(space, BlocksSpace)
@@ -163,6 +181,69 @@ def test_arguments_with_defaults_and_blocks_that_keep_results_are_no_hindrance()
     names = {decision.name for decision in space.decisions}
     assert names == {f"blocks.{i}.{what}" for i in (1, 2) for what in ("run", "keep_ratio")}
     holds_the_invariants(space)
+
+
+def asking(asks: str) -> BlocksSpace:
+    model = "tests.search_spaces.test_blocks:Asking"
+    return make_space(model=model, arguments={"asks": asks}, input_shape=[3, 4, 4], divisor=1)
+
+
+def test_what_a_model_asks_of_shapes_and_types_is_no_hindrance() -> None:
+    space = asking("shapes")
+    names = {decision.name for decision in space.decisions}
+    assert names == {f"inner.blocks.{i}.{what}" for i in (1, 2) for what in ("run", "keep_ratio")}
+    holds_the_invariants(space)
+
+
+def test_a_model_that_can_not_be_traced_is_one_unit() -> None:
+    space = asking("count")
+    assert [decision.name for decision in space.decisions] == ["model.keep_ratio"]
+    assert "can't be traced" in space.left["model"]
+    holds_the_invariants(space)
+
+
+def test_a_model_that_looks_at_the_content_of_images_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match="must run without looking at what its tensors"):
+        asking("content")
+
+
+def test_a_folder_of_transformers_is_a_model_and_its_weights(tmp_path: Path) -> None:
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+    config.image_size, config.patch_size, config.num_labels = 16, 8, 5
+    known = transformers.ViTForImageClassification(config).eval()
+    known.save_pretrained(tmp_path)
+    space = make_space(model=str(tmp_path), divisor=1)
+    blocks = [f"model.vit.layers.{i}.{what}" for i in (0, 1) for what in ("run", "keep_ratio")]
+    assert [decision.name for decision in space.decisions] == blocks
+    holds_the_invariants(space)
+    images = torch.randn(2, 3, 16, 16)
+    weights = str(tmp_path / "model.safetensors")
+    with torch.no_grad():
+        torch.testing.assert_close(space.build(weights)(images), known(images).logits)
+    other = make_space(model=str(tmp_path), arguments={"num_labels": 7}, divisor=1)
+    with pytest.warns(UntrainedClassifier, match="but the model's has 7"):
+        other.build(weights)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "no config.json in it"),
+        ("{}", "can't be read"),
+        ('{"model_type": "bert"}', "must be an image classifier, but transformers has none of"),
+        ('{"model_type": "vit"}', "arguments.nonsense must be a field of ViTConfig"),
+    ],
+)
+def test_a_folder_that_is_no_classifier_is_said_to_be_none(
+    config: str | None, message: str, tmp_path: Path
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    arguments = {"nonsense": 1} if config and "vit" in config else {}
+    with pytest.raises(InvalidValueError, match=message):
+        make_space(model=str(tmp_path), arguments=arguments)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ class Proposal:
             (0, 1].
         interpolation: of that resizing: nearest, bilinear or bicubic.
         published: hub id or URL of its published weights; None where nobody says.
+        weights: a file of weights that is here already, and belongs to the model.
         is_known: whether mean and std are the model's own, not a guess.
     """
 
@@ -27,4 +28,5 @@ class Proposal:
     crop: float = 1.0
     interpolation: str = "bilinear"
     published: str | None = None
+    weights: str | None = None
     is_known: bool = False

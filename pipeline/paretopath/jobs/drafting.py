@@ -54,7 +54,8 @@ class Draft:
     def name(self) -> str:
         """Of the recipe: folder and model."""
         folder = self.pictures.folder.resolve().name
-        return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{folder}_{self.model}").strip("._-")
+        model = self.model.rstrip("/").rpartition("/")[-1]
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{folder}_{model}").strip("._-")
 
     @property
     def cost(self) -> str:
@@ -71,6 +72,7 @@ def draft(
     weights: str | None = None,
     hardware: str = "magnet-16nm",
     budget: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Draft:
     """Looks at a model and at a folder of images.
 
@@ -79,9 +81,10 @@ def draft(
         folder: of images; see :func:`~paretopath.data.looking.look_at`.
         space: the family's name.
         size: side of the images that the model gets; what suits model and images if None.
-        weights: a file, or ``FILE#KEY``.
+        weights: a file, or ``FILE#KEY``; what stands beside the model, if anything, if None.
         hardware: a preset's name, or ``device``.
         budget: of what is searched: ``60%``, ``12.5mJ``.
+        arguments: for the model's constructor, besides what the family says.
 
     Raises:
         ParetopathError: one of them does not exist or can't be read.
@@ -100,7 +103,10 @@ def draft(
     proposal = space_class(space).propose(
         model, classes=len(pictures.classes), size=size, pixels=pictures.shorter_side
     )
-    return Draft(model, space, pictures, proposal, weights, hardware, budget)
+    if arguments:
+        both = {**proposal.options.get("arguments", {}), **arguments}
+        proposal = replace(proposal, options={**proposal.options, "arguments": both})
+    return Draft(model, space, pictures, proposal, weights or proposal.weights, hardware, budget)
 
 
 def write_recipe(

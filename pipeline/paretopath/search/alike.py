@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from paretopath.paths import ExecutionPath
 from paretopath.search.record import Evaluated
@@ -33,7 +33,7 @@ def all_alike(scores: Sequence[Score]) -> bool:
     weights = errors**-2.0
     mean = np.average(values, weights=weights)
     statistic = float((weights * (values - mean) ** 2).sum())
-    return bool(statistic <= chi2.ppf(_CONFIDENCE, len(scores) - 1))
+    return bool(statistic <= chdtri(len(scores) - 1, 1 - _CONFIDENCE))
 
 
 class FirstScores:

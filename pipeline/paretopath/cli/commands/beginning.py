@@ -1,9 +1,10 @@
 """Where to begin: recipes to copy, and one for a model and images of one's own."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
 
 from paretopath.cli.arguments import Json
 from paretopath.cli.output import consoles, print_json, quiet_libraries
@@ -50,7 +51,10 @@ def recipes(
 def init(
     model: Annotated[
         str | None,
-        typer.Option(help="timm's or torchvision's name, or module:callable.", show_default=False),
+        typer.Option(
+            help="timm's or torchvision's name, module:callable, or a folder of transformers'.",
+            show_default=False,
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -72,6 +76,10 @@ def init(
     space: Annotated[
         str, typer.Option(help="blocks for any model; vit for one of timm's, with exits.")
     ] = "blocks",
+    argument: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE for the model's constructor; again for more."),
+    ] = None,
     output: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("recipe.yaml"),
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Ask for what is not given.")
@@ -106,6 +114,7 @@ def init(
             weights=weights,
             hardware=hardware or "magnet-16nm",
             budget=budget,
+            arguments=_arguments(argument or []),
         )
         drafted, plan = jobs.write_recipe(drafted, output, on_phase=bar.phase)
     if as_json:
@@ -114,6 +123,23 @@ def init(
     out.print(found_table(drafted, plan))
     out.print(f"\nWritten: {output}")
     out.print(f"Next: paretopath search {output}")
+
+
+def _arguments(given: list[str]) -> dict[str, Any]:
+    """NAME=VALUE by name; values as a recipe would have them."""
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (equals and name.isidentifier()):
+            raise InvalidValueError(f"--argument must be NAME=VALUE, but got {text!r}")
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InvalidValueError(
+                f"--argument {name} must be a number, a text, a list or a mapping, "
+                f"but got {value!r}"
+            ) from error
+    return found
 
 
 def _asked(question: str, default: str | None = None) -> str:

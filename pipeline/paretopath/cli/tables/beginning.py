@@ -60,7 +60,7 @@ def _lines(drafted: Draft, plan: SearchPlan) -> list[tuple[str, str]]:
         ("space", f"{drafted.space}: {len(plan.decisions)} decisions, {size_line(plan)}"),
         *([("left", f"{_some(plan.left)}; search --dry-run names all")] if plan.left else []),
         ("weights", weights_line(plan)),
-        ("published", proposal.published or "nobody says where"),
+        *([("published", proposal.published)] if proposal.published else []),
         ("hardware", plan.hardware),
         ("trials", f"{plan.recipe.search.trials} paths, by {drafted.cost}"),
     ]
