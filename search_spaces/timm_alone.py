@@ -18,6 +18,7 @@ try:
         Conv2dSame,
         Mlp,
         get_notrace_functions,
+        pad_same,
     )
     from timm.layers import Linear as TimmLinear
     from timm.models.vision_transformer import (
@@ -40,5 +41,6 @@ __all__ = [
     "VisionTransformer",
     "checkpoint_filter_fn",
     "get_notrace_functions",
+    "pad_same",
     "timm",
 ]

@@ -191,7 +191,8 @@ def _reference(name: str | None, arguments: Mapping[str, Any]) -> VisionTransfor
         whole = tried(lambda _: _make(name, {}), {}, field="model")
         if not isinstance(whole, VisionTransformer):
             raise InvalidValueError(
-                f"model must be a timm VisionTransformer, but {name!r} is a {type(whole).__name__}"
+                f"model must be a timm VisionTransformer, but {name!r} is a "
+                f"{type(whole).__name__}; the space blocks takes any model"
             )
         heads = getattr(whole.blocks[0].attn, "num_heads", 1)
         sizes = {"embed_dim": whole.embed_dim, "num_heads": heads}

@@ -6,7 +6,7 @@ each layer knows which groups it reads and makes. What its result is added to is
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from paretopath.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear, Onto
-from search_spaces.timm_alone import BatchNormAct2d, TimmLinear
+from search_spaces.timm_alone import BatchNormAct2d, Conv2dSame, TimmLinear, pad_same
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,30 @@ class BlockConv2d(ElasticConv2d):
         return self.narrow(kept if len(kept) > 1 else kept[0], self.makes.kept())
 
 
+class BlockConv2dSame(BlockConv2d):
+    """timm's convolution with TensorFlow's padding, which goes by the size of the input."""
+
+    def __call__(self, x: Tensor) -> Any:
+        """(B, inputs, IY, IX) -> (B, outputs, IY / stride, IX / stride), rounded up."""
+        return super().__call__(pad_same(x, self.kernel_size, self.stride, self.dilation))
+
+    def narrow(self, inputs: int | Sequence[int], outputs: int) -> nn.Conv2d:
+        """A plain copy with the first channels."""
+        conv = super().narrow(inputs, outputs)
+        plain: nn.Conv2d = Conv2dSame(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            stride=conv.stride,
+            dilation=conv.dilation,
+            groups=conv.groups,
+            bias=conv.bias is not None,
+            device="meta",
+        )
+        plain.weight, plain.bias = conv.weight, conv.bias
+        return plain
+
+
 class BlockBatchNorm2d(ElasticBatchNorm2d):
     """A batch normalisation inside a block."""
 
@@ -148,6 +172,7 @@ _FORMS: Mapping[type[nn.Module], type[BlockLayer]] = {
     nn.Linear: BlockLinear,
     TimmLinear: BlockLinear,
     nn.Conv2d: BlockConv2d,
+    Conv2dSame: BlockConv2dSame,
     nn.BatchNorm2d: BlockBatchNorm2d,
     BatchNormAct2d: BlockBatchNormAct2d,
 }

@@ -26,9 +26,9 @@ SMALL: dict[str, dict[str, Any]] = {
         "arguments": {"channels": [8, 16, 16, 32], "num_classes": 7},
         "input_shape": [3, 32, 32],
     },
-    "squeeze and excitation, normalisations with activations": {
+    "squeeze and excitation, normalisations with activations, padding by size": {
         "model": "test_efficientnet",
-        "arguments": {"num_classes": 7, "in_chans": 1},
+        "arguments": {"num_classes": 7, "in_chans": 1, "pad_type": "same"},
         "input_shape": [1, 64, 64],
     },
     "one's own, with long skips": {
