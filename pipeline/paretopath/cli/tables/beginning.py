@@ -51,7 +51,7 @@ def _lines(drafted: Draft, plan: SearchPlan) -> list[tuple[str, str]]:
     sides = [side for size in pictures.sizes for side in size]
     span = f"{min(sides)}" if min(sides) == max(sides) else f"{min(sides)} to {max(sides)}"
     colours = "grey" if pictures.grey == len(pictures.sizes) else "coloured"
-    shows_published = proposal.published and drafted.weights is None
+    published = proposal.published if drafted.weights is None else None
     shape = " x ".join(map(str, proposal.input_shape))
     return [
         ("classes", f"{len(pictures.classes)}: {names}" + (f" and {more} more" * (more > 0))),
@@ -61,7 +61,7 @@ def _lines(drafted: Draft, plan: SearchPlan) -> list[tuple[str, str]]:
         ("space", f"{drafted.space}: {len(plan.decisions)} decisions, {size_line(plan)}"),
         *([("left", f"{_some(plan.left)}; search --dry-run names all")] if plan.left else []),
         ("weights", weights_line(plan)),
-        *([("published", proposal.published)] if shows_published else []),
+        *([("published", published)] if published else []),
         ("hardware", plan.hardware),
         ("trials", f"{plan.recipe.search.trials} paths, by {drafted.cost}"),
     ]
