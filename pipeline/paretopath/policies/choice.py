@@ -39,6 +39,8 @@ def worth_keeping(lost: Ints, won: Ints, images: Ints, cost: Floats, *, most: in
         cost: (policies,) by which they are compared.
         most: of very many, those at about equal distances in cost, both ends included.
     """
+    if len(cost) == 0:
+        return Kept(np.zeros(0, dtype=np.int64), np.zeros(0))
     order = np.argsort(cost, kind="stable")
     bounds = _bound(lost.sum(axis=1), won.sum(axis=1), int(images.sum()))[order]
     steps = np.flatnonzero(np.diff(np.minimum.accumulate(bounds), prepend=np.inf) < 0)

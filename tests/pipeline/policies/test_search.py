@@ -19,8 +19,8 @@ def found(outputs, **options):
     return PathPolicies(PATH, "searched", outputs, costs, tried)
 
 
-def points_of(of_path):
-    return dynamic_points([of_path], of_path, cost="energy_mj")
+def points_of(of_path, **options):
+    return dynamic_points([of_path], of_path, cost="energy_mj", **options)
 
 
 def test_a_policy_comes_to_the_same_among_many_and_alone() -> None:
@@ -65,6 +65,14 @@ def test_points_rise_in_cost_and_fall_in_what_they_lose() -> None:
     last = points[-1]
     assert (last.policy.exits, last.promised_loss) == (("exits.4",), 0.0)
     assert within_loss(points, 0.0).promised_loss <= 0
+
+
+def test_budgets_are_for_expected_costs_but_nobody_need_leave() -> None:
+    of_path = found(made_up(800), levels=8)
+    *cheap, whole = points_of(of_path, budgets={"energy_mj": 25.0})
+    assert len(cheap) > 2 and all(point.cost("energy_mj") <= 25 for point in cheap)
+    assert whole.policy.exits == ("exits.4",)
+    assert points_of(of_path, budgets={"energy_mj": 1.0}) == [whole]
 
 
 def test_what_is_promised_holds_on_other_images() -> None:
