@@ -10,20 +10,21 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from datasets import load_dataset
 from PIL import Image, ImageOps
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from paretopath.elastic import ElasticModel
 from paretopath.policies.outputs import ExitOutputs
+from paretopath.tasks.classification.task import Classification
 from search_spaces.exit_heads import OWN_HEADS
 
-SAMPLES_SEEN = {"linear": 320_000, "mlp": 320_000, "attention": 160_000, "convolution": 160_000}
+CHUNK = 500  # images whose tokens are kept in a file
+SAMPLES_SEEN = {"linear": 160_000, "mlp": 160_000, "attention": 80_000, "convolution": 80_000}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -39,10 +40,10 @@ class Images:
     pixels: np.ndarray
     labels: Tensor
 
-    def batches(self, size: int, count: int) -> list[Tensor]:
-        """The first ``count`` images, (B, 3, Y, X) float32."""
+    def batches(self, size: int, start: int, end: int) -> list[Tensor]:
+        """The images from one number to another, (B, 3, Y, X) float32."""
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-        chunks = (self.pixels[i : min(i + size, count)] for i in range(0, count, size))
+        chunks = (self.pixels[i : min(i + size, end)] for i in range(start, end, size))
         return [
             (torch.from_numpy(np.array(chunk)).permute(0, 3, 1, 2).float() / 255 - mean) / std
             for chunk in chunks
@@ -85,39 +86,46 @@ class Trunk:
     cache: Path
 
     @torch.inference_mode()
-    def keep(self, part: str, images: Images, batch: int = 100) -> None:
+    def keep(self, part: str, images: Images) -> None:
         """Writes tokens of all images after each block, unless they are there."""
-        if self._file(part, self.blocks[-1]).is_file():
-            return
         steps = self.model.steps(self.model.space.full)[:-1]  # the stem, then the blocks
-        kept: dict[int, Any] = {}
-        for first, state in enumerate(images.batches(batch, len(images))):
-            for number, step in enumerate(steps):
-                state = step(state)
-                if number in self.blocks:
-                    if number not in kept:
-                        shape = (len(images), *state.shape[1:])
-                        file = self._file(part, number).with_suffix(".part")
-                        kept[number] = np.lib.format.open_memmap(file, "w+", np.float16, shape)
-                    kept[number][first * batch : first * batch + len(state)] = state.half().numpy()
-        for number, array in kept.items():
-            array.flush()
-            self._file(part, number).with_suffix(".part").rename(self._file(part, number))
+        for start in range(0, len(images), CHUNK):
+            if self._file(part, self.blocks[-1], start).is_file():
+                continue
+            kept: dict[int, list[Tensor]] = {block: [] for block in self.blocks}
+            for state in images.batches(50, start, min(start + CHUNK, len(images))):
+                for number, step in enumerate(steps):
+                    state = step(state)
+                    if number in kept:
+                        kept[number].append(state.half())
+            for block, batches in kept.items():
+                save_file({"tokens": torch.cat(batches)}, self.cache / "part")
+                (self.cache / "part").rename(self._file(part, block, start))
 
     def tokens(self, part: str, block: int) -> Tensor:
         """(n, N, D) float16 after a block."""
-        return torch.from_numpy(np.load(self._file(part, block)))
+        files = sorted(self.cache.glob(f"{part}_tokens_{block}_*.safetensors"))
+        return torch.cat([load_file(file)["tokens"] for file in files])
 
-    def _file(self, part: str, block: int) -> Path:
-        return self.cache / f"{part}_tokens_{block}.npy"
+    def _file(self, part: str, block: int, start: int) -> Path:
+        return self.cache / f"{part}_tokens_{block}_{start:06}.safetensors"
 
-    def head(self, kind: str, block: int, labels: Tensor) -> nn.Module:
-        """A head after a block, learnt from the labels of the part ``train``."""
-        file = self.cache / f"head_{kind}_{block}.pt"
+    def head(
+        self, kind: str, block: int, labels: Tensor, teacher: Tensor | None = None
+    ) -> nn.Module:
+        """A head after a block, learnt on the part ``train``.
+
+        Args:
+            kind: of :data:`~search_spaces.exit_heads.OWN_HEADS`.
+            block: after which it sits.
+            labels: of the part.
+            teacher: (n, classes) logits that it learns from too.
+        """
+        file = self.cache / f"head_{kind}_{block}{'' if teacher is None else '_taught'}.pt"
         torch.manual_seed(0)
         head = OWN_HEADS[kind](self.model.space.reference())  # type: ignore[attr-defined]
         if not file.is_file():
-            train(head, self.tokens("train", block), labels, SAMPLES_SEEN[kind])
+            train(head, self.tokens("train", block), labels, SAMPLES_SEEN[kind], teacher)
             torch.save(head.state_dict(), file)
         head.load_state_dict(torch.load(file, weights_only=True))
         return head.eval()
@@ -128,7 +136,9 @@ class Trunk:
         return torch.cat([head(chunk.float()) for chunk in self.tokens(part, block).split(500)])
 
 
-def train(head: nn.Module, features: Tensor, labels: Tensor, samples: int) -> None:
+def train(
+    head: nn.Module, features: Tensor, labels: Tensor, samples: int, teacher: Tensor | None
+) -> None:
     """Trains a head on kept tokens: AdamW, one cycle, smoothed labels.
 
     Args:
@@ -136,7 +146,9 @@ def train(head: nn.Module, features: Tensor, labels: Tensor, samples: int) -> No
         features: (n, N, D) float16.
         labels: (n,).
         samples: how many images it sees in all, of at most 60 rounds.
+        teacher: (n, classes) logits that it learns from too; labels alone if None.
     """
+    task = Classification(label_smoothing=0.05)
     size = min(128, len(features))
     batches = len(features) // size
     epochs = min(60, round(samples / (batches * size)))
@@ -148,7 +160,10 @@ def train(head: nn.Module, features: Tensor, labels: Tensor, samples: int) -> No
         for chosen in torch.randperm(len(features))[: batches * size].split(size):
             optimizer.zero_grad()
             logits = head(features[chosen].float())
-            F.cross_entropy(logits, labels[chosen], label_smoothing=0.05).backward()
+            if teacher is None:
+                task.loss(logits, labels[chosen]).backward()
+            else:
+                task.distillation_loss(logits, teacher[chosen], labels[chosen]).backward()
             optimizer.step()
             schedule.step()
 

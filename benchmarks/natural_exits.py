@@ -19,7 +19,7 @@ have gathered, or the input ends.
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,9 @@ from paretopath.cost import create as cost_model
 from paretopath.deploy.exits import Rule, by_policy, leave_early
 from paretopath.elastic import ElasticModel, ElasticSpace, Step
 from paretopath.elastic.exits import exits_on_the_way, steps_with_exits
-from paretopath.front.dynamic import within_loss
+from paretopath.front.dynamic import DynamicPoint, SplitResult, within_loss
 from paretopath.policies.costs import exit_costs
+from paretopath.policies.outputs import ExitOutputs
 from paretopath.policies.points import PathPolicies, dynamic_points, split_result
 from paretopath.policies.search import search_policies
 from search_spaces.exit_heads import OWN_HEADS
@@ -63,8 +64,8 @@ class Set:
 
 
 SETS = {
-    "cifar10": Set(pixels=98, train=24_000, choose=4_000, timed=512),
-    "clothing": Set(pixels=154, train=2_300, choose=768, timed=256),
+    "cifar10": Set(pixels=98, train=20_000, choose=4_000, timed=512),
+    "clothing": Set(pixels=112, train=2_300, choose=768, timed=256),
 }
 
 
@@ -75,21 +76,87 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("cache", type=Path)
     parser.add_argument("--head", choices=list(OWN_HEADS), default="mlp")
+    parser.add_argument(
+        "--taught", action="store_true", help="exits learn from the last block's head too"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    kind, chosen = arguments.head, SETS[arguments.data]
-    cache: Path = arguments.cache
-    cache.mkdir(parents=True, exist_ok=True)
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    chosen = SETS[arguments.data]
+    found = prepared(arguments, chosen)
+    point, result, full_macs = chosen_policy(found)
+    macs_gain = full_macs / result.cost
+    accuracy = found.held.right.mean(axis=1)
+    print(f"the last block's best head: {found.last_kind}; {found.last_accuracies}")
+    print(f"held-out accuracy after blocks {BLOCKS}: {np.round(100 * accuracy, 1)} %")
+    print(f"policy: {point.policy}")
+    print(
+        f"held out: {100 * result.accuracy:.2f} ± {100 * result.error:.2f} %, lost "
+        f"{100 * result.loss:.2f} ± {100 * result.loss_error:.2f}; MACs {macs_gain:.2f}x less",
+        flush=True,
+    )
+    rows = []
+    for batch in (64, 256):
+        batches = found.parts["held"].batches(batch, 0, chosen.timed)
+        row = timed(found.model, point.policy, batches, arguments.rounds)
+        print(
+            f"batch {batch}: {row['speedup']:.2f}x, {row['speedup'] / macs_gain:.2f} of the gain "
+            f"in MACs; refilled {row['speedup_refilled']:.2f}x"
+        )
+        rows.append(row)
+    save(
+        f"natural_exits_{arguments.data}{'_taught' if arguments.taught else ''}",
+        {
+            "data": arguments.data,
+            "pixels": chosen.pixels,
+            "images": {part: len(images) for part, images in found.parts.items()},
+            "head": arguments.head,
+            "last_head": found.last_kind,
+            "last_heads_on_the_images_to_choose_by": found.last_accuracies,
+            "accuracy_by_exit": dict(zip(found.held.exits, accuracy.tolist(), strict=True)),
+            "policy": asdict(point.policy),
+            "promised_loss": point.promised_loss,
+            "held_out": asdict(result) | {"macs_gain": macs_gain},
+            "batches": rows,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model with heads, and what they say.
+
+    Attributes:
+        model: its full path has the best head after the last block.
+        parts: the images.
+        seen: what exits say of the images that policies are chosen on.
+        held: the same of the held-out ones.
+        last_kind: of the last block's head.
+        last_accuracies: of all kinds after the last block, on the images to choose by.
+    """
+
+    model: ElasticModel
+    parts: dict[str, Images]
+    seen: ExitOutputs
+    held: ExitOutputs
+    last_kind: str
+    last_accuracies: dict[str, float]
+
+
+def prepared(arguments: argparse.Namespace, chosen: Set) -> Prepared:
+    """Runs the trunk and trains the heads, unless the cache has them."""
+    kind, cache = arguments.head, arguments.cache
     parts = read_parts(arguments.folder, chosen)
     trunk = Trunk(space(chosen.pixels, kind, kind).build(str(arguments.weights)), BLOCKS, cache)
     for part, images in parts.items():
         trunk.keep(part, images)
     labels = parts["train"].labels
-    heads = {block: trunk.head(kind, block, labels) for block in BLOCKS[:-1]}
-    last_kind, accuracy_by_kind, heads[BLOCKS[-1]] = best_last(trunk, parts)
-    model = with_heads(chosen.pixels, kind, last_kind, arguments.weights, heads)
+    last_kind, accuracies, last = best_last(trunk, parts)
+    teacher = trunk.logits("train", last, BLOCKS[-1]) if arguments.taught else None
+    heads = {block: trunk.head(kind, block, labels, teacher) for block in BLOCKS[:-1]}
+    heads[BLOCKS[-1]] = last
     seen, held = (
         exit_outputs(
             BLOCKS,
@@ -99,66 +166,27 @@ def main() -> None:
         for part in ("choose", "held")
     )
     np.savez(
-        cache / f"outputs_{kind}.npz",
+        cache / f"outputs_{kind}{'_taught' if arguments.taught else ''}.npz",
         exits=np.array(seen.exits),
         logits=torch.cat([seen.logits, held.logits], 1).numpy(),
         targets=torch.cat([seen.targets, held.targets]).numpy(),
     )
-    table = CostTable(model.space, cost_model("accelerator", preset="magnet-16nm"))
-    costs = exit_costs(table, exits_on_the_way(model, model.space.full))
-    tried = search_policies(seen, costs, seen.right[-1], cost="macs")
-    found = PathPolicies(model.space.full, "searched", seen, costs, tried)
-    point = within_loss(dynamic_points([found], found, cost="macs"), MAX_LOSS)
-    result = split_result(point.policy, held, held.right[-1], costs, "macs")
-    full_macs = float(costs.paid([len(BLOCKS) - 1], "macs")[0])
-    macs_gain = full_macs / result.cost
-    accuracy = held.right.mean(axis=1)
-    print(f"the last block's best head: {last_kind}; {accuracy_by_kind}")
-    print(f"held-out accuracy after blocks {BLOCKS}: {np.round(100 * accuracy, 1)} %")
-    print(f"policy: {point.policy}")
-    print(
-        f"held out: {100 * result.accuracy:.2f} ± {100 * result.error:.2f} %, lost "
-        f"{100 * result.loss:.2f} ± {100 * result.loss_error:.2f}; MACs {macs_gain:.2f}x less",
-        flush=True,
-    )
-    rows = [
-        timed(model, point.policy, parts["held"].batches(batch, chosen.timed), arguments.rounds)
-        for batch in (64, 256)
-    ]
-    for row in rows:
-        share = row["speedup"] / macs_gain
-        print(
-            f"batch {row['batch']}: {row['speedup']:.2f}x, {share:.2f} of the gain in MACs; "
-            f"refilled {row['speedup_refilled']:.2f}x"
-        )
-    save(
-        f"natural_exits_{arguments.data}",
-        {
-            "data": arguments.data,
-            "pixels": chosen.pixels,
-            "images": {part: len(images) for part, images in parts.items()},
-            "head": kind,
-            "last_head": last_kind,
-            "last_heads_on_the_images_to_choose_by": accuracy_by_kind,
-            "accuracy_by_exit": dict(zip(seen.exits, accuracy.tolist(), strict=True)),
-            "policy": {
-                "confidence": point.policy.confidence,
-                "exits": point.policy.exits,
-                "thresholds": point.policy.thresholds,
-                "temperatures": point.policy.temperatures,
-            },
-            "promised_loss": point.promised_loss,
-            "held_out": {
-                "accuracy": result.accuracy,
-                "error": result.error,
-                "loss": result.loss,
-                "loss_error": result.loss_error,
-                "shares": result.shares,
-                "macs_gain": macs_gain,
-            },
-            "batches": rows,
-        },
-    )
+    model = with_heads(chosen.pixels, kind, last_kind, arguments.weights, heads)
+    return Prepared(model, parts, seen, held, last_kind, accuracies)
+
+
+def chosen_policy(found: Prepared) -> tuple[DynamicPoint, SplitResult, float]:
+    """The cheapest policy that is promised to lose at most :data:`MAX_LOSS`, what it comes to on
+    held-out images, and the full path's MACs.
+    """
+    full = found.model.space.full
+    table = CostTable(found.model.space, cost_model("accelerator", preset="magnet-16nm"))
+    costs = exit_costs(table, exits_on_the_way(found.model, full))
+    tried = search_policies(found.seen, costs, found.seen.right[-1], cost="macs")
+    policies = PathPolicies(full, "searched", found.seen, costs, tried)
+    point = within_loss(dynamic_points([policies], policies, cost="macs"), MAX_LOSS)
+    result = split_result(point.policy, found.held, found.held.right[-1], costs, "macs")
+    return point, result, float(costs.paid([len(BLOCKS) - 1], "macs")[0])
 
 
 def read_parts(folder: Path, chosen: Set) -> dict[str, Images]:
