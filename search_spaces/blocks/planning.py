@@ -73,7 +73,9 @@ def plan(model: nn.Module, images: Tensor) -> Plan:
         look = look if block == piece.block else look.renamed(block, str(piece.block))
         if any(weights.calls[layer] > 1 for group in look.groups for layer in group.makers):
             look = replace(look, groups=(), left={piece.name: "it runs more than once"})
-        left |= {name or piece.name: why for name, why in look.left.items()}
+        for name, why in look.left.items():
+            module = name or piece.name
+            left[module] = f"{left[module]}; {why}" if module in left else why
         units.append(UnitPlan(piece, look.groups, look.sum))
     return Plan(tuple(units), left, weights.last(), weights.output)
 
