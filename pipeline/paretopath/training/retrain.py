@@ -139,7 +139,8 @@ class SeparateTraining(Training):
         settings: of the recipe.
         task: gives the losses.
         passed: heads by how many of the student's units run before each, from
-            :func:`passed_exits`; they are trained along.
+            :func:`passed_exits`; they are trained along. A student that has some is a chain of
+            units (``nn.Sequential``).
         passed_weight: of the loss behind each of them, to 1 of the student's own.
     """
 
@@ -178,6 +179,8 @@ class SeparateTraining(Training):
 
     def _outputs(self, images: Any) -> list[Any]:
         """Those of the exits that are passed, and the last one."""
+        if not self.passed:
+            return [self.student(images)]  # it may be another library's model, no chain of units
         found, state = [], images
         for after, unit in enumerate(self.student.children()):
             if str(after) in self.passed:
