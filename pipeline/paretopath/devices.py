@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # parameters of mallopt(3) and what they are set to; glibc's own variables for them end in "_"
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _KEEP = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1}
+_TOLD = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 
 
 def check_device(name: str) -> str:
@@ -59,11 +60,10 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it is so now; False where the C library is another, or does not do it.
     """
-    names = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
     library = _glibc()
-    if library is None or any(name in os.environ for name in names):
-        return False
-    return all(library.mallopt(name, value) == 1 for name, value in _KEEP.items())
+    return library is not None and all(
+        library.mallopt(name, value) == 1 for name, value in _KEEP.items()
+    )
 
 
 def give_back_memory() -> None:
@@ -75,7 +75,9 @@ def give_back_memory() -> None:
 
 @functools.cache
 def _glibc() -> ctypes.CDLL | None:
-    """This process's C library, if it is glibc."""
+    """This process's C library, if it is glibc and nobody has told it how to keep memory."""
+    if any(name in os.environ for name in _TOLD):
+        return None
     try:
         library = ctypes.CDLL(None)
         library.gnu_get_libc_version  # noqa: B018  musl and macOS lack it
