@@ -124,8 +124,10 @@ class RetrainSettings(TrainSettings):
     )
     exit_weight: Share = Field(
         default=0.0,
-        description="in mode `separate`, how much the loss behind each exit that the path passes "
-        "counts, to 1 of the path's own (deep supervision); these exits are not kept",
+        description="how much the loss behind each exit that a path passes counts, to 1 of the "
+        "path's own (deep supervision), so that images can leave there; mode `separate` does not "
+        "keep these exits; 0: they don't learn, except in mode `shared` where policies were "
+        "searched along with paths (exits.search), which takes 1",
     )
     images: int = Field(
         default=2048,

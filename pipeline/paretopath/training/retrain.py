@@ -81,6 +81,8 @@ class SharedTraining(Training):
         costs: one number for each path; the least is the sandwich's lower half. Their order if
             None.
         distil: whether the full path teaches the others; if not, all learn from the labels alone.
+        passed_weight: of the loss behind each exit that a path passes, to 1 of the path's own. With
+            it these exits learn in every step in which a path runs that passes them.
     """
 
     def __init__(
@@ -92,15 +94,22 @@ class SharedTraining(Training):
         *,
         costs: Sequence[float] | None = None,
         distil: bool = True,
+        passed_weight: float = 0.0,
     ) -> None:
         super().__init__(settings, task)
         self.model = model
         self.distil = distil
+        self.passed_weight = passed_weight
         self.full = model.space.full
         order = (
             range(len(paths)) if costs is None else sorted(range(len(paths)), key=costs.__getitem__)
         )
         self.others = [paths[i] for i in order if paths[i] != self.full]
+        self._passed = {
+            path: [found.path for found in exits_on_the_way(model, path) if found.path != path]
+            for path in (self.full, *self.others)
+            if passed_weight
+        }
         # what calibration measured does not change: DDP need not send it at every step
         self._ddp_params_and_buffers_to_ignore = [
             name for name, _ in self.named_buffers() if ".compensation." in name
@@ -118,16 +127,18 @@ class SharedTraining(Training):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
-        paths = self._draw()
-        outputs = dict(PrefixTree(self.model, paths).run(images))
+        paths = dict.fromkeys(self._draw(), 1.0)
+        for passed in [way for path in paths for way in self._passed.get(path, ())]:
+            paths.setdefault(passed, self.passed_weight)
+        outputs = dict(PrefixTree(self.model, list(paths)).run(images))
         loss = self.task.loss(outputs[0], targets)
         teacher = detached(outputs[0])
-        for index in range(1, len(paths)):
-            if self.distil:
-                loss = loss + self.task.distillation_loss(outputs[index], teacher, targets)
-            else:
-                loss = loss + self.task.loss(outputs[index], targets)
-        return loss / len(paths)
+        for index, weight in enumerate(paths.values()):
+            if index and self.distil:
+                loss = loss + weight * self.task.distillation_loss(outputs[index], teacher, targets)
+            elif index:
+                loss = loss + weight * self.task.loss(outputs[index], targets)
+        return loss / sum(paths.values())
 
 
 class SeparateTraining(Training):

@@ -23,6 +23,7 @@ from paretopath.tasks.task import Score
 from paretopath.training.epoch import Epoch
 from paretopath.training.new_parts import NewPartsTraining
 from paretopath.weights.files import write_state
+from search_spaces.exit_heads import OWN_HEADS
 from tests.pipeline.vit_family import MEMBERS
 
 CHANGES = {
@@ -246,6 +247,22 @@ def test_exits_begin_as_the_recipe_says(tiny_recipe: Path, tmp_path: Path, mode:
     jobs.prepare_weights(run)
     expected = set() if mode == "same" else {"exits_1", "exits_2"}
     assert moved(begun.state_dict(), run) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), zip(OWN_HEADS, ("same", "scratch", "fine_tune", "same"), strict=True)
+)
+def test_exits_with_heads_of_their_own_learn_from_a_recipe(
+    tiny_recipe: Path, tmp_path: Path, kind: str, mode: str
+) -> None:
+    recipe = load_recipe(tiny_recipe)
+    changes = {**CHANGES, "weights": whole_weights(tmp_path, recipe), "exits.weights": mode}
+    options = recipe.space.options | {"exit_head": kind}
+    recipe = recipe.with_overrides({**changes, "space.options": options, "train.epochs": 1})
+    begun = initial_model(build_space(recipe), recipe).state_dict()
+    run = Run.start(tmp_path / "run", recipe, device="cpu")
+    jobs.prepare_weights(run)  # none of them is a copy, so there is nothing that could stay one
+    assert moved(begun, run) == {"exits_1", "exits_2"}
 
 
 def test_exits_are_solved_in_closed_form(

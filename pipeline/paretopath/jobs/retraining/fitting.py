@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from torch import nn
 
 from paretopath.elastic import ElasticSpace
-from paretopath.elastic.exits import exits_on_the_way
 from paretopath.elastic.repair import repairable
 from paretopath.errors import InvalidValueError
 from paretopath.jobs.epochs import SCORED, finite, report_epochs
@@ -55,18 +54,16 @@ def train_shared(
     on_epoch: EpochListener,
     part: Part,
 ) -> list[PathResult]:
-    """Trains a job's paths together with the full one, and measures all of them. Where the search
-    was for policies too, the exits on their way learn along, so that images can leave there.
-    """
+    """Trains a job's paths together with the full one, and measures all of them."""
     from paretopath.training.retrain import SharedTraining
 
     model = load_model(scoring.space, run.weights_file, run)
     paths = list(dict.fromkeys([*job.paths, scoring.space.full]))
-    ways = [exit_.path for path in paths for exit_ in exits_on_the_way(model, path)]
-    trained = list(dict.fromkeys([*paths, *(ways if run.recipe.exits.search else ())]))
     table = build_table(run, scoring.space.whole)
-    costs = table(trained)[run.recipe.search.cost].tolist()
-    module = SharedTraining(model, trained, run.recipe.retrain, scoring.task, costs=costs)
+    costs = table(paths)[run.recipe.search.cost].tolist()
+    settings = run.recipe.retrain
+    weight = settings.exit_weight or float(run.recipe.exits.search)
+    module = SharedTraining(model, paths, settings, scoring.task, costs=costs, passed_weight=weight)
     report = report_epochs(scoring, model, paths, on_epoch, shared=True)
     _fit(run, scoring, job, module, report, part)
     if not part.is_first:

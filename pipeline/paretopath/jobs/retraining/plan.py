@@ -69,7 +69,7 @@ class RetrainJob:
             del plain["images"]
             if self.mode == "shared" or settings.start == "repaired":
                 del plain["start"]  # files of before don't say how they started
-            if self.mode == "shared" or settings.exit_weight == 0:
+            if settings.exit_weight == 0:
                 del plain["exit_weight"]
         return {"paths": [dict(path) for path in self.paths], "settings": plain}
 
