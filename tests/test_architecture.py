@@ -36,17 +36,19 @@ def modules(package: str) -> dict[str, set[str]]:
     """Every module of a package, with the modules of the project that it imports."""
     found = {}
     root = ROOT / "pipeline" if package == "paretopath" else ROOT
-    for file in sorted((root / package).rglob("*.py")):
-        name = ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
-        found[name] = imports(ast.parse(file.read_text()))
+    for file in sorted((root / package).rglob("*.py*")):
+        if file.suffix in (".py", ".pyi"):  # a stub lists what its package imports when asked
+            name = ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+            found.setdefault(name, set()).update(imports(name, ast.parse(file.read_text())))
     return found
 
 
-def imports(tree: ast.Module) -> set[str]:
+def imports(package: str, tree: ast.Module) -> set[str]:
     names = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            module = f"{package}.{node.module}" if node.level else node.module  # stubs' alone
+            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     return {name for name in names if name.split(".")[0] in ("paretopath", "search_spaces")}
