@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -32,6 +33,7 @@ LAYERS = [
 ]
 
 
+@cache
 def modules(package: str) -> dict[str, set[str]]:
     """Every module of a package, with the modules of the project that it imports."""
     found = {}
