@@ -2,7 +2,6 @@
 
 import copy
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paretopath.elastic import (
@@ -10,12 +9,14 @@ from paretopath.elastic import (
     Choice,
     ElasticLinear,
     Onto,
-    Reader,
     State,
     Unit,
-    fill,
 )
 from paretopath.paths import Condition
+from search_spaces.blocks.heads import find_heads
+from search_spaces.blocks.layers import narrowed
+from search_spaces.blocks.spans import Group, Span
+from search_spaces.blocks.unit import channel_group, make_elastic, plain_copy
 from search_spaces.timm_alone import Block, VisionTransformer
 from search_spaces.widths import channels
 
@@ -90,84 +91,38 @@ class PlainExit(nn.Module):
 
 
 class VitBlock(Unit):
-    """A transformer block that runs with its first heads and first MLP channels.
-
-    The rows of ``qkv`` are kept head by head (heads, 3, head_dim), so that the first heads are one
-    view; timm's order (3, heads, head_dim) comes back on extraction.
-    """
+    """A transformer block that runs with its first heads and first MLP channels."""
 
     def __init__(
         self, name: str, block: Block, requires: Condition | None, divisor: int = 1
     ) -> None:
         super().__init__(name, decisions=(f"{name}.heads", f"{name}.mlp_ratio"), requires=requires)
         self.divisor = divisor  # of hidden channels
-        attn, mlp = block.attn, block.mlp
-        self.num_heads, self.head_dim = int(attn.num_heads), int(attn.head_dim)
-        attn.qkv = ElasticLinear.of(_reorder_rows(attn.qkv, (3, self.num_heads, self.head_dim)))
-        attn.proj = ElasticLinear.of(attn.proj)
-        mlp.fc1 = ElasticLinear.of(mlp.fc1)
-        mlp.fc2 = ElasticLinear.of(mlp.fc2)
+        hidden = block.mlp.fc1.out_features
+        span = Span("mlp.fc2", 0, hidden)
+        self.groups = (*find_heads(block), Group("mlp", hidden, 1, ("mlp.fc1",), (span,)))
+        make_elastic(block, self.groups)
         self.block = block
 
-    def _widths(self, choice: Choice) -> tuple[int, int]:
+    def _kept(self, choice: Choice) -> dict[str, int]:
         """Heads and hidden channels of a choice."""
-        share = choice[self.decisions[1]]
+        heads, share = (choice[name] for name in self.decisions)
         hidden = channels(self.block.mlp.fc1.out_features, share, self.divisor)
-        return int(choice[self.decisions[0]]), hidden
+        return {"attn": int(heads), "mlp": hidden}
 
     def forward(self, state: State, choice: Choice) -> State:
-        heads, hidden = self._widths(choice)
-        block, x = self.block, state  # (B, N, D)
-        attended = self._attend(block.norm1(x), heads, Onto(x, block.ls1))
-        x = x + block.drop_path1(block.ls1(attended))
-        mlp = block.mlp
-        h = mlp.drop1(mlp.act(mlp.fc1(block.norm2(x), hidden)))  # (B, N, hidden)
-        return x + block.drop_path2(block.ls2(mlp.drop2(mlp.fc2(h, onto=Onto(x, block.ls2)))))
-
-    def _attend(self, x: Tensor, heads: int, onto: Onto) -> Tensor:
-        attn = self.block.attn
-        b, n, _ = x.shape
-        qkv = attn.qkv(x, heads * 3 * self.head_dim).view(b, n, heads, 3, self.head_dim)
-        q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)  # (B, heads, N, head_dim) each
-        dropout = attn.attn_drop.p if self.training else 0.0
-        out = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v, dropout_p=dropout)
-        merged = out.transpose(1, 2).reshape(b, n, -1)
-        projected: Tensor = attn.proj_drop(attn.proj(merged, onto=onto))
-        return projected
+        kept, block, x = self._kept(choice), self.block, state  # (B, N, D)
+        with narrowed(kept, {"attn.proj": Onto(x, block.ls1)}):
+            x = x + block.drop_path1(block.ls1(block.attn(block.norm1(x))))
+        with narrowed(kept, {"mlp.fc2": Onto(x, block.ls2)}):
+            return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 
     def extract(self, choice: Choice) -> nn.Module:
-        heads, hidden = self._widths(choice)
-        width = heads * self.head_dim
-        block = copy.deepcopy(self.block)
-        attn, mlp = block.attn, block.mlp
-        narrow = self.block.attn.qkv.narrow(attn.qkv.in_features, 3 * width)
-        attn.qkv = _reorder_rows(narrow, (heads, 3, self.head_dim))
-        attn.proj = self.block.attn.proj.narrow(width, attn.proj.out_features)
-        attn.num_heads, attn.attn_dim = heads, width
-        mlp.fc1 = self.block.mlp.fc1.narrow(mlp.fc1.in_features, hidden)
-        mlp.fc2 = self.block.mlp.fc2.narrow(hidden, mlp.fc2.out_features)
-        plain: nn.Module = block
-        return plain
+        with narrowed(self._kept(choice)):
+            return plain_copy(self.block)
 
     def channel_groups(self) -> list[ChannelGroup]:
-        hidden = self.block.mlp.fc1.out_features
-        heads, mlp = (Reader("block.attn.proj"),), (Reader("block.mlp.fc2"),)
-        return [
-            ChannelGroup(self.num_heads, ("block.attn.qkv",), heads),
-            ChannelGroup(hidden, ("block.mlp.fc1",), mlp),
-        ]
-
-
-def _reorder_rows(linear: nn.Linear, shape: tuple[int, int, int]) -> nn.Linear:
-    """A copy whose output channels (a, b, c) are stored as (b, a, c)."""
-
-    def reordered(tensor: Tensor) -> Tensor:
-        moved: Tensor = tensor.detach().unflatten(0, shape).transpose(0, 1).flatten(0, 2)
-        return moved
-
-    bias = reordered(linear.bias) if linear.bias is not None else None
-    plain = nn.Linear(linear.in_features, linear.out_features, bias=bias is not None, device="meta")
-    return fill(plain, weight=reordered(linear.weight), bias=bias)
+        return [channel_group(self.block, group).inside("block") for group in self.groups]
 
 
 def without_parts(vit: VisionTransformer, *parts: str) -> VisionTransformer:

@@ -7,8 +7,8 @@ it.
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from search_spaces.blocks.layers import can_be_narrowed, inputs, outputs
+from search_spaces.blocks.spans import Group, Span
 
 # isort: split
 import torch_pruning  # imports timm, which the layers above have done without W&B
@@ -25,46 +26,8 @@ _MOST = 500_000
 """Channels that are followed from one layer, each counted at every step that it takes."""
 
 
-@dataclass(frozen=True)
-class Span:
-    """Input channels of a layer: from ``start`` up to ``stop``.
-
-    Attributes:
-        norm: the batch normalisation that takes the layer's output, and that alone; None if none.
-    """
-
-    layer: str
-    start: int
-    stop: int
-    norm: str | None = None
-
-
-@dataclass(frozen=True)
-class Group:
-    """Channels inside a piece that are kept or dropped together.
-
-    Attributes:
-        name: of the layer that makes them first.
-        entries: how many can be dropped one by one: channels, or groups of a grouped convolution.
-        width: channels of an entry.
-        makers: layers whose outputs they are.
-        readers: the inputs of layers that they are.
-    """
-
-    name: str
-    entries: int
-    width: int
-    makers: tuple[str, ...]
-    readers: tuple[Span, ...]
-
-    def renamed(self, name: Callable[[str], str]) -> "Group":
-        """The same group of layers with other names."""
-        readers = (
-            replace(s, layer=name(s.layer), norm=None if s.norm is None else name(s.norm))
-            for s in self.readers
-        )
-        makers = tuple(map(name, self.makers))
-        return replace(self, name=name(self.name), makers=makers, readers=tuple(readers))
+class _TooMany(ValueError):
+    """Channels that are reshaped into more than can be followed."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +55,15 @@ def find_groups(body: nn.Module, state: Any) -> Found:
     if sum(isinstance(module, nn.Conv2d | nn.Linear) for module in body.modules()) < 2:
         return Found((), {})  # channels need a layer that makes them and one that reads them
     body = copy.deepcopy(body)
+    left: dict[str, str] = {}
     try:
         with torch.enable_grad():
-            found = list(_torch_prunings(body, state))
+            found = list(_torch_prunings(body, state, left))
     except Exception as error:  # operators that torch-pruning does not know
         said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         return Found((), {"": f"torch-pruning can't follow it ({said})"})
     modules = dict(body.named_modules())
-    groups, left, taken = [], {}, set[str]()
+    groups, taken = [], set[str]()
     for members in _coupled_by_groups(found, modules):
         if not members.might_be_narrowed:
             continue
@@ -187,7 +151,8 @@ def _entry(leaf: Tensor) -> nn.Module:
     return nn.Linear(leaf.shape[-1], leaf.shape[-1], device=leaf.device, dtype=leaf.dtype)
 
 
-def _torch_prunings(body: nn.Module, state: Any) -> Iterator[_Members]:
+def _torch_prunings(body: nn.Module, state: Any, left: dict[str, str]) -> Iterator[_Members]:
+    """Its groups; ``left`` takes the layers whose channels are lost on their way, and why."""
     probe = _Probe(body, state)
     leaves = tuple(leaf for leaf in tree_flatten(state)[0] if _is_probed(leaf))
     graph = torch_pruning.DependencyGraph()
@@ -197,10 +162,14 @@ def _torch_prunings(body: nn.Module, state: Any) -> Iterator[_Members]:
     for module in [m for m in names if isinstance(m, nn.Conv2d | nn.Linear)]:
         if module not in graph.module2node or names[module] in seen:
             continue
-        # one channel shows quickly what all are in: most are of the state
-        found = _members(graph, module, [0], probe, names)
-        if found.might_be_narrowed:
-            found = _members(graph, module, list(range(outputs(module))), probe, names)
+        try:
+            # one channel shows quickly what all are in: most are of the state
+            found = _members(graph, module, [0], probe, names)
+            if found.might_be_narrowed:
+                found = _members(graph, module, list(range(outputs(module))), probe, names)
+        except _TooMany as error:
+            left[names[module]] = str(error)
+            continue
         seen |= set(found.makers)
         yield found
 
@@ -238,7 +207,7 @@ def _followed(
     with each channel of a node followed once.
 
     Raises:
-        ValueError: reshapes multiply them beyond :data:`_MOST`.
+        _TooMany: reshapes multiply them beyond :data:`_MOST`.
     """
     prune = graph.get_pruner_of_module(module).prune_out_channels
     if isinstance(module, nn.Conv2d) and module.groups == module.out_channels > 1:
@@ -257,7 +226,7 @@ def _followed(
                 mapped = mapped if mapping is None else mapping(mapped)
                 steps += len(mapped)
                 if steps > _MOST:
-                    raise ValueError("its channels are reshaped into too many")
+                    raise _TooMany("its channels are reshaped into too many")
             known = followed.setdefault((dependency.target, dependency.handler), {})
             new = [index for index in mapped if index.idx not in known]
             known.update((index.idx, index.root_idx) for index in new)

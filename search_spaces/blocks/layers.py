@@ -194,6 +194,13 @@ def elastic(layer: nn.Module, name: str) -> BlockLayer:
     return found
 
 
+def linear(layer: nn.Linear) -> nn.Linear:
+    """The same layer as torch's own class, sharing its parameters."""
+    made = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+    made.weight, made.bias = layer.weight, layer.bias
+    return made
+
+
 def outputs(layer: nn.Module) -> int:
     """The output channels of a layer that can be narrowed."""
     for name in ("out_channels", "out_features", "num_features"):

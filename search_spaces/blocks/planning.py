@@ -8,8 +8,10 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten
 
 from search_spaces.blocks.cutting import Piece, Traced
-from search_spaces.blocks.groups import Group, find_groups
+from search_spaces.blocks.groups import find_groups
+from search_spaces.blocks.heads import find_heads
 from search_spaces.blocks.residual import Sum, sum_of
+from search_spaces.blocks.spans import Group
 from search_spaces.blocks.trials import tried
 from search_spaces.blocks.weighing import Weights
 
@@ -71,7 +73,7 @@ def plan(model: nn.Module, images: Tensor) -> Plan:
             known[alike] = str(piece.block), _look(piece, body, state)
         block, look = known[alike]
         look = look if block == piece.block else look.renamed(block, str(piece.block))
-        if any(weights.calls[layer] > 1 for group in look.groups for layer in group.makers):
+        if any(weights.calls[layer] > 1 for group in look.groups for layer in _layers(group)):
             look = replace(look, groups=(), left={piece.name: "it runs more than once"})
         for name, why in look.left.items():
             module = name or piece.name
@@ -103,10 +105,20 @@ class _Look:
 
 def _look(piece: Piece, body: nn.Module, state: Any) -> _Look:
     found = find_groups(body, state)
-    groups, wrong = tried(body, _without_gates(found.groups), state)
+    like_attention = list(find_heads(body))
+    heads, wrong_heads = tried(body, like_attention, state)
+    taken = set[str]().union(*map(_layers, heads))
+    others = [group for group in _without_gates(found.groups) if not taken & _layers(group)]
+    groups, wrong = tried(body, others, state)
+    known = {layer for group in like_attention for layer in group.makers}
+    left = {name: why for name, why in {**found.left, **wrong}.items() if name not in known}
     place = piece.replaces if piece.block is not None else None
     added = sum_of(body, state, place) if place is not None else None
-    return _Look(groups, added, {**found.left, **wrong})
+    return _Look((*heads, *groups), added, wrong_heads | left)
+
+
+def _layers(group: Group) -> set[str]:
+    return {*group.makers, *(span.layer for span in group.readers)}
 
 
 def _signature(piece: Piece, body: nn.Module, state: Any) -> Hashable:
@@ -144,10 +156,7 @@ def _breaks(piece: Piece, groups: Sequence[Group]) -> set[str]:
 
     A group that begins after another one has ended can be in a unit of its own.
     """
-    places = [
-        sorted(_place(piece, layer) for layer in (*group.makers, *(s.layer for s in group.readers)))
-        for group in groups
-    ]
+    places = [sorted(_place(piece, layer) for layer in _layers(group)) for group in groups]
     breaks, end = set(), -1
     for first, *_, last in sorted(places):
         if first > end:

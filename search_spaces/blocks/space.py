@@ -8,6 +8,7 @@ inside a piece are found by torch-pruning (:mod:`search_spaces.blocks.groups`) a
 
 import copy
 import logging
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -20,13 +21,18 @@ from paretopath.elastic.proposal import Proposal
 from paretopath.errors import InvalidValueError
 from paretopath.paths import Condition, Decision, Value
 from paretopath.weights.files import load_reference
-from search_spaces.blocks.groups import Group
+from search_spaces.blocks.attention import SplitAttention
+from search_spaces.blocks.heads import HeadwiseLinear
 from search_spaces.blocks.models import Original
 from search_spaces.blocks.models import input_shape as shape_for
 from search_spaces.blocks.planning import UnitPlan, plan
 from search_spaces.blocks.proposing import proposal
+from search_spaces.blocks.spans import Group
 from search_spaces.blocks.unit import BlockUnit
 from search_spaces.widths import entries_kept, fractions, skippable_blocks
+
+Values = dict[Value, dict[str, int]]
+"""For each value of a decision, the entries that each group keeps."""
 
 Shape = Annotated[tuple[Count, Count, Count], Listed]
 
@@ -36,8 +42,9 @@ _log = logging.getLogger(__name__)
 class BlocksSpace(ElasticSpace):
     """The paths of any model that can be traced.
 
-    Decisions, for a unit U: ``U.run`` (whether it runs, where it adds to its input), and
-    ``U.keep_ratio`` (the share of the channels inside it that it keeps).
+    Decisions, for a unit U: ``U.run`` (whether it runs, where it adds to its input),
+    ``U.head_ratio`` (the share of its attention heads that it keeps) and ``U.keep_ratio`` (the
+    share of the channels inside it).
 
     Args:
         model: a name of timm's, of torchvision's, ``module:callable``, or a folder that
@@ -46,6 +53,7 @@ class BlocksSpace(ElasticSpace):
         input_shape: (C, Y, X) of an image; what timm says of the model by default, or 3 x 224 x
             224.
         keep_ratios: shares, in (0, 1], of the channels that a unit may keep.
+        head_ratios: shares, in (0, 1], of the attention heads that a unit may keep; rounded up.
         skippable: names of the units that a path may skip, ``all`` that can be, or ``none``.
         divisor: channels that are kept are a multiple of it, where there are enough.
 
@@ -61,6 +69,7 @@ class BlocksSpace(ElasticSpace):
         arguments: Mapping[str, Any] | None = None,
         input_shape: Shape | None = None,
         keep_ratios: Shares = (0.25, 0.5, 0.75, 1.0),
+        head_ratios: Shares = (0.5, 1.0),
         skippable: Names | str = "all",
         divisor: Count = 8,
     ) -> None:
@@ -73,13 +82,17 @@ class BlocksSpace(ElasticSpace):
             found = plan(example, images)
             _check_without_content(example, images)
         self.plan = found.units
+        self._names = frozenset(example.state_dict())
         self.left = dict(found.left)
         self.classifier = found.classifier
         self.batch_norm_per_path = any(isinstance(m, nn.BatchNorm2d) for m in example.modules())
         ratios = fractions("keep_ratios", keep_ratios)
         can_skip = [unit.piece.name for unit in found.units if unit.sum is not None]
         self.skippable = skippable_blocks(skippable, can_skip)
-        self.kept = {unit.piece.name: _kept(unit.groups, ratios, divisor) for unit in found.units}
+        of_heads = fractions("head_ratios", head_ratios)
+        self.kept = {
+            unit.piece.name: _kept(unit.groups, ratios, of_heads, divisor) for unit in found.units
+        }
         decisions: list[Decision] = []
         for unit in found.units:
             decisions += self._decisions(unit.piece.name)
@@ -98,9 +111,8 @@ class BlocksSpace(ElasticSpace):
         decisions = []
         if name in self.skippable:
             decisions.append(Decision(f"{name}.run", (False, True)))
-        if self.kept[name]:
-            ratios = tuple(self.kept[name])
-            decisions.append(Decision(f"{name}.keep_ratio", ratios, self._runs(name)))
+        for kind, values in self.kept[name].items():
+            decisions.append(Decision(f"{name}.{kind}", tuple(values), self._runs(name)))
         return decisions
 
     @classmethod
@@ -138,7 +150,7 @@ class BlocksSpace(ElasticSpace):
             name,
             unit.piece.body(model),
             groups=unit.groups,
-            kept=self.kept[name],
+            kept={f"{name}.{kind}": values for kind, values in self.kept[name].items()},
             adds=unit.sum,
             block=unit.piece.block if unit.piece.only_calls else None,
             requires=self._runs(name),
@@ -146,11 +158,17 @@ class BlocksSpace(ElasticSpace):
 
     def original_state(self, model: ElasticModel) -> dict[str, Tensor]:
         """The state dict of the original model with an elastic model's weights."""
-        return {
-            name.split(".body.", 1)[1]: tensor
+        state = {
+            name: tensor
             for name, tensor in model.state_dict().items()
             if ".compensation." not in name
         }
+        for name, module in model.named_modules():
+            if isinstance(module, HeadwiseLinear | SplitAttention):
+                state = {n: tensor for n, tensor in state.items() if not n.startswith(f"{name}.")}
+                state |= {f"{name}.{key}": value for key, value in module.original_state().items()}
+        named = {name.split(".body.", 1)[1]: tensor for name, tensor in state.items()}
+        return {name: tensor for name, tensor in named.items() if name in self._names}
 
 
 def _check_without_content(model: nn.Module, images: Tensor) -> None:
@@ -173,15 +191,31 @@ def _images(model: nn.Module, shape: tuple[int, int, int]) -> Tensor:
 
 
 def _kept(
-    groups: tuple[Group, ...], ratios: tuple[float, ...], divisor: int
-) -> dict[Value, dict[str, int]]:
-    """For each ratio that makes a difference, the entries that each group keeps."""
-    kept: dict[Value, dict[str, int]] = {}
-    for ratio in reversed(ratios):  # of two ratios that give the same, the fuller one
-        found = {g.name: entries_kept(g.entries, g.width, ratio, divisor) for g in groups}
-        if found not in kept.values():
-            kept[ratio] = found
-    return dict(reversed(kept.items())) if len(kept) > 1 else {}
+    groups: tuple[Group, ...],
+    ratios: tuple[float, ...],
+    head_ratios: tuple[float, ...],
+    divisor: int,
+) -> dict[str, Values]:
+    """For each kind of decision that a unit has, what its values keep."""
+    heads = [group for group in groups if group.is_heads]
+    widths = [group for group in groups if not group.is_heads]
+    found: dict[str, Values] = {
+        "head_ratio": {r: {g.name: math.ceil(g.entries * r) for g in heads} for r in head_ratios},
+        "keep_ratio": {
+            r: {g.name: entries_kept(g.entries, g.width, r, divisor) for g in widths}
+            for r in ratios
+        },
+    }
+    return {kind: kept for kind, values in found.items() if len(kept := _distinct(values)) > 1}
+
+
+def _distinct(values: Values) -> Values:
+    """Those that make a difference; of two that keep the same, the fuller one."""
+    kept: Values = {}
+    for value, entries in reversed(values.items()):
+        if entries not in kept.values():
+            kept[value] = entries
+    return dict(reversed(kept.items()))
 
 
 def _classes(output: Any) -> int | None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from paretopath.elastic.channels import permute
-from search_spaces.blocks.groups import Group
 from search_spaces.blocks.layers import narrowed
+from search_spaces.blocks.spans import Group
 from search_spaces.blocks.unit import channel_group, make_elastic
 
 
@@ -37,7 +37,10 @@ def tried(
 def _narrowed(body: nn.Module, groups: Sequence[Group], state: Any) -> dict[str, str]:
     """The groups that can't be narrowed, and why."""
     body, state = _on_meta(body, state)
-    expected = body(state)
+    try:
+        expected = body(state)
+    except Exception as error:  # an elastic layer that does not take what the original does
+        return {group.name: f"does not run ({_first_line(error)})" for group in groups}
     found = {group.name: _narrows(body, group, state, expected) for group in groups}
     return {name: why for name, why in found.items() if why}
 
@@ -59,10 +62,14 @@ def _narrows(body: nn.Module, group: Group, state: Any, expected: Any) -> str:
         with narrowed({group.name: max(1, group.entries // 2)}):
             found = body(state)
     except Exception as error:  # whatever a model's code does with another number of channels
-        return f"does not run narrowed ({(str(error).splitlines() or [''])[0]})"
+        return f"does not run narrowed ({_first_line(error)})"
     pairs = zip(tree_leaves(found), tree_leaves(expected), strict=True)
     is_same = all(getattr(a, "shape", a) == getattr(b, "shape", b) for a, b in pairs)
     return "" if is_same else "narrowed, it gives another shape"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def _reordered(body: nn.Module, groups: Sequence[Group], state: Any) -> dict[str, str]:

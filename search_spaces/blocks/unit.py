@@ -9,7 +9,7 @@ from torch import nn
 from paretopath.elastic import ChannelGroup, Choice, Onto, Reader, State, Unit
 from paretopath.elastic.layers import absorb_bias
 from paretopath.paths import Condition, Value
-from search_spaces.blocks.groups import Group
+from search_spaces.blocks.heads import make_headed
 from search_spaces.blocks.layers import (
     BlockLayer,
     Part,
@@ -20,6 +20,10 @@ from search_spaces.blocks.layers import (
     outputs,
 )
 from search_spaces.blocks.residual import Sum
+from search_spaces.blocks.spans import Group
+
+Kept = Mapping[str, Mapping[Value, Mapping[str, int]]]
+"""By decision and value: the entries that each group of channels keeps."""
 
 
 class BlockUnit(Unit):
@@ -28,9 +32,8 @@ class BlockUnit(Unit):
     Args:
         name: of the piece.
         body: from state to state; its layers are made elastic.
-        groups: the channels that the decision narrows.
-        kept: for each value of the decision ``NAME.keep_ratio``, the entries that each group keeps;
-            empty where there is no such decision.
+        groups: the channels that decisions narrow.
+        kept: what its decisions do.
         adds: the sum of its input and what it adds, if it is one.
         block: the one module that it calls, if it is no more than that from state to state.
         requires: where it runs.
@@ -42,25 +45,21 @@ class BlockUnit(Unit):
         body: nn.Module,
         *,
         groups: Sequence[Group] = (),
-        kept: Mapping[Value, Mapping[str, int]],
+        kept: Kept,
         adds: Sum | None = None,
         block: str | None = None,
         requires: Condition | None = None,
     ) -> None:
-        decisions = (f"{name}.keep_ratio",) if kept else ()
-        super().__init__(name, decisions=decisions, requires=requires)
+        super().__init__(name, decisions=tuple(kept), requires=requires)
         make_elastic(body, groups)
         self.body = body
         self.groups = tuple(groups)
-        self.kept = dict(kept)
+        self.kept = {decision: dict(values) for decision, values in kept.items()}
         self.adds = adds
         self.block = block
 
-    def _kept(self, choice: Choice) -> Mapping[str, int]:
-        return self.kept[choice[self.decisions[0]]] if self.decisions else {}
-
     def forward(self, state: State, choice: Choice) -> State:
-        with narrowed(self._kept(choice), self._onto(state)):
+        with narrowed(entries(self.kept, choice), self._onto(state)):
             return self.body(state)
 
     def _onto(self, state: State) -> dict[str, Onto]:
@@ -73,10 +72,8 @@ class BlockUnit(Unit):
 
     def extract(self, choice: Choice) -> nn.Module:
         """A copy of the piece with plain layers; of a block alone, in its own class."""
-        with narrowed(self._kept(choice)):
-            elastic_layers = [m for m in self.body.modules() if isinstance(m, BlockLayer)]
-            memo: dict[int, Any] = {id(layer): layer.plain() for layer in elastic_layers}
-            plain = copy.deepcopy(self.body, memo)
+        with narrowed(entries(self.kept, choice)):
+            plain = plain_copy(self.body)
         for span in (span for group in self.groups for span in group.readers):
             if span.norm is not None and self.body.get_submodule(span.layer).bias is None:
                 conv, norm = plain.get_submodule(span.layer), plain.get_submodule(span.norm)
@@ -88,11 +85,28 @@ class BlockUnit(Unit):
         return [channel_group(self.body, group).inside("body") for group in self.groups]
 
 
+def entries(kept: Kept, choice: Choice) -> dict[str, int]:
+    """The entries that groups keep by a choice; groups that are not named keep all."""
+    found: dict[str, int] = {}
+    for decision, value in choice.items():
+        found |= kept[decision].get(value, {})
+    return found
+
+
+def plain_copy(body: nn.Module) -> nn.Module:
+    """A copy of a body in which what is elastic, whatever has a ``plain``, is as it runs."""
+    parts: list[Any] = [part for part in body.modules() if hasattr(part, "plain")]
+    return copy.deepcopy(body, {id(part): part.plain() for part in parts})
+
+
 def make_elastic(body: nn.Module, groups: Sequence[Group]) -> None:
     """Puts elastic layers in the place of a body's layers: those of groups, and all batch norms.
 
-    Layers that are elastic already stay.
+    What is elastic already stays.
     """
+    for group in groups:
+        if group.is_heads:
+            make_headed(body, group)
     touched = {name for g in groups for name in (*g.makers, *(span.layer for span in g.readers))}
     for name, module in list(body.named_modules()):
         is_norm = isinstance(module, nn.BatchNorm2d) and can_be_narrowed(module)
@@ -132,4 +146,4 @@ def channel_group(body: nn.Module, group: Group) -> ChannelGroup:
         layer: Any = body.get_submodule(span.layer)
         starts = [sum(part.size for part in layer.reads[:i]) for i in range(len(layer.reads))]
         readers.append(Reader(span.layer, starts.index(span.start)))
-    return ChannelGroup(group.entries, group.makers, tuple(readers))
+    return ChannelGroup(group.entries, group.makers, tuple(readers), group.tables)

@@ -6,12 +6,13 @@ keeps in one matrix, are layers of their own here, so that a head is a prefix of
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paretopath.errors import InvalidValueError
-from search_spaces.blocks.groups import Group
-from search_spaces.detr.pieces import group, linear, part_of, write
+from search_spaces.blocks.attention import attend, projections
+from search_spaces.blocks.layers import linear
+from search_spaces.blocks.spans import Group
+from search_spaces.detr.pieces import group, write
 from search_spaces.detr.states import Tokens
 
 
@@ -50,11 +51,7 @@ class Attention(Headed):
     def __init__(self, original: Any) -> None:
         packed: nn.MultiheadAttention = original.attn
         super().__init__(packed.num_heads, packed.head_dim, linear(packed.out_proj))
-        width = packed.embed_dim
-        fused = nn.Linear(width, 3 * width, device="meta")
-        fused.weight, fused.bias = packed.in_proj_weight, packed.in_proj_bias
-        parts = (part_of(fused, slice(i * width, (i + 1) * width)) for i in range(3))
-        self.query, self.key, self.value = parts
+        self.query, self.key, self.value = projections(packed)
         self.dropout = packed.dropout
         self.behind = nn.Sequential(original.proj_drop, original.dropout_layer)
 
@@ -77,20 +74,15 @@ class Attention(Headed):
             blocked: bool, broadcast to (B, heads, Q, N): True where a query must not look.
             keys: (B, Q) see :class:`~paretopath.elastic.Onto`.
         """
-        out = F.scaled_dot_product_attention(
-            self._heads(self.query(query)),
-            self._heads(self.key(key)),
-            self._heads(self.value(value)),
-            attn_mask=None if blocked is None else ~blocked,
-            dropout_p=self.dropout if self.training else 0.0,
+        out = attend(
+            self.query(query),
+            self.key(key),
+            self.value(value),
+            self.head_width,
+            mask=None if blocked is None else ~blocked,
+            dropout=self.dropout if self.training else 0.0,
         )
-        seen = write(self.out, out.transpose(1, 2).flatten(2), skip, keys)
-        return skip + self.behind(seen)  # type: ignore[no-any-return]
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """(B, N, heads * width) -> (B, heads, N, width)."""
-        heads: Tensor = x.unflatten(-1, (-1, self.head_width))
-        return heads.transpose(1, 2)
+        return skip + self.behind(write(self.out, out, skip, keys))  # type: ignore[no-any-return]
 
     def encode(self, x: Tensor, positions: Tensor, tokens: Tokens) -> Tensor:
         """Tokens (B, N, C) that look at one another."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from paretopath.elastic import ChannelGroup, Unit
 from paretopath.paths import Condition, SearchSpace, Value
-from search_spaces.blocks.groups import Group, Span
+from search_spaces.blocks.spans import Group, Span
 from search_spaces.detr.attention import Headed
 from search_spaces.detr.decoding import ConditionalLayer, DecoderLayer, Refine
 from search_spaces.detr.encoding import EncoderLayer, Tokenise

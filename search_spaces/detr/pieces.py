@@ -5,22 +5,17 @@ A piece's body is written as if it were plain; elastic layers stand in it (as in
 both what an elastic model runs and, copied with plain layers, what is extracted.
 """
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor, nn
 
 from paretopath.elastic import ChannelGroup, Choice, ElasticLinear, Onto, State, Unit
 from paretopath.paths import Condition, Value
-from search_spaces.blocks.groups import Group, Span
-from search_spaces.blocks.layers import BlockLayer, Part, narrowed
-from search_spaces.blocks.unit import channel_group, make_elastic
+from search_spaces.blocks.layers import Part, narrowed
+from search_spaces.blocks.spans import Group, Span
+from search_spaces.blocks.unit import Kept, channel_group, entries, make_elastic, plain_copy
 from search_spaces.detr.states import Maps
-
-Kept = Mapping[str, Mapping[Value, Mapping[str, int]]]
-"""By decision and value: the entries that each group of channels keeps."""
 
 
 class Piece(Unit):
@@ -59,19 +54,13 @@ class Piece(Unit):
         self.lands = {layer: Onto() for layer in lands}
         self.is_exit = is_exit
 
-    def _entries(self, choice: Choice) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for decision, value in choice.items():
-            found |= self.kept[decision].get(value, {})
-        return found
-
     def forward(self, state: State, choice: Choice) -> State:
-        with narrowed(self._entries(choice), self.lands):
+        with narrowed(entries(self.kept, choice), self.lands):
             return self.body(state)
 
     def extract(self, choice: Choice) -> nn.Module:
-        with narrowed(self._entries(choice)):
-            return plain(self.body)
+        with narrowed(entries(self.kept, choice)):
+            return plain_copy(self.body)
 
     def channel_groups(self) -> list[ChannelGroup]:
         return [
@@ -198,16 +187,6 @@ class Rows(nn.Embedding):
         return Rows(nn.Embedding.from_pretrained(rows, freeze=False))
 
 
-def plain(body: nn.Module) -> nn.Module:
-    """A copy with plain layers in place of elastic ones, as they run."""
-    memo: dict[int, Any] = {
-        id(layer): layer.plain()
-        for layer in body.modules()
-        if isinstance(layer, BlockLayer | Count | Rows)
-    }
-    return copy.deepcopy(body, memo)
-
-
 def write(layer: nn.Module, x: Tensor, skip: Tensor, keys: Tensor | None = None) -> Tensor:
     """What a layer gives, and, where it is elastic, word of the stream that it will be added to.
 
@@ -224,22 +203,6 @@ def write(layer: nn.Module, x: Tensor, skip: Tensor, keys: Tensor | None = None)
     return out
 
 
-def linear(layer: nn.Linear) -> nn.Linear:
-    """The same layer as torch's own class, sharing its parameters."""
-    made = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
-    made.weight, made.bias = layer.weight, layer.bias
-    return made
-
-
-def part_of(layer: nn.Linear, rows: slice) -> nn.Linear:
-    """Some outputs of a layer, as a layer of its own."""
-    weight, bias = layer.weight[rows], layer.bias[rows]
-    made = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    made.weight = nn.Parameter(weight.detach().clone())
-    made.bias = nn.Parameter(bias.detach().clone())
-    return made
-
-
 def group(name: str, entries: int, width: int, makers: Sequence[str], reader: str) -> Group:
     """Channels that some layers of a body make and one reads, all of its input."""
     return Group(name, entries, width, tuple(makers), (Span(reader, 0, entries * width),))
@@ -252,9 +215,6 @@ __all__ = [
     "Piece",
     "Rows",
     "group",
-    "linear",
-    "part_of",
-    "plain",
     "still_norms",
     "write",
 ]

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from paretopath.elastic import Batched
 from paretopath.tasks.detection.objects import NOTHING, Detections, Objects
+from search_spaces.blocks.layers import linear
 from search_spaces.detr.heads import criterion_of
 from search_spaces.detr.matching import distance
 from search_spaces.detr.objects import instances, metas
-from search_spaces.detr.pieces import linear
 from search_spaces.detr.regions import Align, Regions, sampled
 from search_spaces.detr.states import Boxes, Levels
 

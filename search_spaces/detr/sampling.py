@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from paretopath.elastic.compensation import Operands
 from paretopath.elastic.layers import fill
-from search_spaces.blocks.layers import BlockLinear, Part
+from search_spaces.blocks.layers import BlockLinear, Part, linear
 from search_spaces.detr.attention import Headed
-from search_spaces.detr.pieces import linear, write
+from search_spaces.detr.pieces import write
 from search_spaces.detr.states import Tokens
 
 POINTS = "points"

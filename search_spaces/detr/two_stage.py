@@ -8,7 +8,7 @@ from torch import nn
 from paretopath.elastic import Unit
 from paretopath.errors import InvalidValueError
 from paretopath.paths import Decision, SearchSpace, Value
-from search_spaces.blocks.groups import Group, Span
+from search_spaces.blocks.spans import Group, Span
 from search_spaces.detr.pieces import Kept, Piece, group
 from search_spaces.detr.region_heads import RegionHead
 from search_spaces.detr.regions import PROPOSALS, Propose, Pyramid

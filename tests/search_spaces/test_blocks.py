@@ -31,6 +31,13 @@ SMALL: dict[str, dict[str, Any]] = {
         "arguments": {"num_classes": 7, "in_chans": 1, "pad_type": "same"},
         "input_shape": [1, 64, 64],
     },
+    "attention's heads, with a table for them": {
+        "model": "swin_tiny_patch4_window7_224",
+        "arguments": {
+            **{"img_size": 32, "window_size": 4, "depths": [1, 1], "num_heads": [2, 4]},
+            **{"embed_dim": 16, "num_classes": 5},
+        },
+    },
     "one's own, with long skips": {
         "model": "tests.search_spaces.test_blocks:UNet",
         "arguments": {"width": 8, "num_classes": 3},
@@ -61,6 +68,32 @@ SHALLOW: dict[str, dict[str, Any]] = {
     "mobilevit_xxs": {"blocks": mobilevit.model_cfgs["mobilevit_xxs"].blocks[:4:2]},
     "densenet121": {"block_config": [2, 3, 2, 2], "growth_rate": 8},
     "vgg11_bn": {"mlp_ratio": 1 / 64, "num_classes": 5},
+}
+
+# Each kind of attention; all have four heads.
+ATTENTION: dict[str, dict[str, Any]] = {
+    "timm's": {
+        "model": "vit_tiny_patch16_224",
+        "arguments": {
+            **{"img_size": 16, "patch_size": 8, "depth": 1, "embed_dim": 16, "num_heads": 4},
+            "qk_norm": True,
+        },
+    },
+    "PyTorch's": {
+        "model": "torchvision.models.vision_transformer:VisionTransformer",
+        "arguments": {
+            **{"image_size": 16, "patch_size": 8, "num_layers": 1, "hidden_dim": 16},
+            **{"num_heads": 4, "mlp_dim": 32},
+        },
+        "input_shape": [3, 16, 16],
+    },
+    "with rotary positions": {
+        "model": "eva02_tiny_patch14_224",
+        "arguments": {
+            **{"img_size": 16, "patch_size": 8, "depth": 1, "embed_dim": 32, "num_heads": 4},
+            **{"attn_type": "rope", "num_classes": 5},
+        },
+    },
 }
 
 
@@ -175,6 +208,29 @@ def test_architectures_run_as_they_are_narrowed_and_extracted(name: str) -> None
     )
 
 
+@pytest.mark.parametrize("kind", ATTENTION)
+def test_heads_of_attention_are_decisions(kind: str) -> None:
+    space = make_space(**ATTENTION[kind], head_ratios=[0.25, 0.5, 0.7, 1.0])
+    (heads,) = (d for d in space.decisions if d.name.endswith(".head_ratio"))
+    assert heads.values == (0.25, 0.5, 0.7, 1.0)  # 1, 2, 3 and 4 of them
+    holds_the_invariants(space)
+    assert not any("attn" in name or "attention" in name for name in space.left)
+
+
+def test_one_head_less_is_what_the_rest_of_them_give() -> None:
+    space = make_space(**ATTENTION["PyTorch's"], head_ratios=[0.75, 1.0])
+    model = space.build()
+    attention = model.get_submodule("units.encoder_layers_encoder_layer_0.body")
+    (out,) = (m for n, m in attention.named_modules() if n.endswith("self_attention.out"))
+    images = torch.randn(2, *space.input_shape)
+    path = {**space.full, "encoder.layers.encoder_layer_0.head_ratio": 0.75}
+    with torch.no_grad(), model.active(path):
+        found = model(images)
+        out.weight[:, -4:] = 0  # type: ignore[index]
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), found)
+
+
 def test_arguments_with_defaults_and_blocks_that_keep_results_are_no_hindrance() -> None:
     model = "tests.search_spaces.test_blocks:WithDefaults"
     space = make_space(model=model, input_shape=[3, 4, 4], divisor=1)
@@ -215,7 +271,8 @@ def test_a_folder_of_transformers_is_a_model_and_its_weights(tmp_path: Path) -> 
     known = transformers.ViTForImageClassification(config).eval()
     known.save_pretrained(tmp_path)
     space = make_space(model=str(tmp_path), divisor=1)
-    blocks = [f"model.vit.layers.{i}.{what}" for i in (0, 1) for what in ("run", "keep_ratio")]
+    kinds = ("run", "head_ratio", "keep_ratio")
+    blocks = [f"model.vit.layers.{i}.{what}" for i in (0, 1) for what in kinds]
     assert [decision.name for decision in space.decisions] == blocks
     holds_the_invariants(space)
     images = torch.randn(2, 3, 16, 16)
