@@ -142,7 +142,7 @@ class PretrainedSpace(ElasticSpace):
         names = [name for name, _ in model.named_parameters()]
         return self.ignored + tuple(
             head
-            for head in self.heads
+            for head in (*self.heads, *self.replaceable)
             if all(name in missing for name in names if name.startswith(head))
         )
 

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from paretopath.data.batched import BatchTransform, build_batch_transform, is_batchable
+from paretopath.data.brightness import check_brightness
 from paretopath.data.labels import ReadTargets, class_labels
 from paretopath.data.parts import check_classes, choose_parts
+from paretopath.data.saying import listed
 from paretopath.data.sources import read_source
 from paretopath.data.splits import DataSplits, Examples, Indices, Normalisation, Split
 from paretopath.data.transforms import ImageTransform, build_transform, fit, is_random
@@ -39,12 +41,13 @@ def load_data(
     if num_classes is not None and len(source.class_names) > num_classes:
         raise DataError(
             f"the model must know every class, but it tells {num_classes} apart and "
-            f"{config.source!r} has {len(source.class_names)}"
+            f"{config.source!r} has {len(source.class_names)}: {listed(list(source.class_names))}"
         )
     parts = choose_parts(config, source.splits, _classes)
     if read_targets is class_labels:
         chosen = {name: _classes(examples)[rows] for name, (examples, rows) in parts.items()}
-        check_classes(chosen, source.class_names)
+        check_classes(chosen, source.class_names, num_classes)
+    check_brightness(parts["train"][0].image, parts["train"][1])
     normalise = normalisation(config, input_shape[0])
     size = (input_shape[1], input_shape[2])
     wanted = config.transforms

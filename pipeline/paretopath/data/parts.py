@@ -1,14 +1,16 @@
 """Which images belong to each part of a data set: splits of the source, or carved out of train."""
 
 import math
-from collections.abc import Callable, Mapping, Sized
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence, Sized
+from itertools import combinations
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from paretopath.data.saying import listed, say
 from paretopath.data.splits import Indices, stratified
 from paretopath.errors import DataError, nearest
+from paretopath.quantities import counted
 from paretopath.recipe import Data
 
 # Shares of `train` that are carved out where neither the recipe nor the source has a split. More
@@ -40,18 +42,21 @@ def choose_parts(
     train = own_split(config, sources, config.splits.train, "train")
     parts: dict[str, tuple[E, Indices]] = {}
     carved: dict[str, int] = {}
+    owners = {config.splits.train: "train"}
     for name, default in DEFAULT_SHARES.items():
         wanted = getattr(config.splits, name)
         if wanted is None:
             wanted = name if name in sources else default
         if isinstance(wanted, str):
             examples = own_split(config, sources, wanted, name)
+            _check_owner(wanted, name, owners.setdefault(wanted, name))
             parts[name] = (examples, np.arange(len(examples)))
         else:
             carved[name] = round(wanted * len(train))
     pieces = stratified(classes_of(train), list(carved.values()), seed=config.seed)
     for name, indices in zip([*carved, "train"], pieces, strict=True):
         parts[name] = (train, indices)
+    _say_shared(parts)
     for name, (_, indices) in parts.items():
         if len(indices) == 0:
             raise DataError(
@@ -61,6 +66,50 @@ def choose_parts(
         if len(indices) < FEW:
             say(f"{_few(name, len(indices))}; see data.splits")
     return parts
+
+
+def _check_owner(split: str, part: str, owner: str) -> None:
+    """Says, or refuses, that a part has the images of another.
+
+    Args:
+        split: of the source.
+        part: that shall have it.
+        owner: the part that had it first.
+    """
+    if owner == "train":
+        raise DataError(
+            f"data.splits.{part} must have images of its own, but train learns from {split!r}; "
+            f"legal: another split, or a share of train such as {DEFAULT_SHARES[part]}"
+        )
+    if owner != part:
+        say(
+            f"test and validation are both the split {split!r}: paths are chosen by the images on "
+            f"which they are reported; see data.splits"
+        )
+
+
+@runtime_checkable
+class Named(Protocol):
+    """Examples whose images are files that a table names."""
+
+    @property
+    def files(self) -> Sequence[str]:
+        """Of each example; empty where the table holds images themselves."""
+        ...
+
+
+def _say_shared(parts: Mapping[str, tuple[Sized, Indices]]) -> None:
+    """Says which files are in several parts."""
+    files: dict[str, set[str]] = {}
+    for name, (examples, indices) in parts.items():
+        named = examples.files if isinstance(examples, Named) else ()
+        files[name] = {named[index] for index in indices} if named else set()
+    for one, other in combinations(sorted(files), 2):
+        if shared := files[one] & files[other]:
+            say(
+                f"{counted(len(shared), 'file')} of {one} {'are' if len(shared) > 1 else 'is'} in "
+                f"{other} too, such as {min(shared)}: an image should be named once"
+            )
 
 
 def _few(name: str, images: int) -> str:
@@ -81,17 +130,27 @@ def own_split(config: Data, sources: Mapping[str, E], wanted: str, field: str) -
     return sources[wanted]
 
 
-def check_classes(classes: Mapping[str, Indices], names: tuple[str, ...]) -> None:
+def check_classes(
+    classes: Mapping[str, Indices], names: tuple[str, ...], outputs: int | None = None
+) -> None:
     """Says which classes a part lacks, and refuses what can't be learned.
 
     Args:
         classes: by part, ``train`` among them: (n,) the class of each image.
         names: of the classes.
+        outputs: that the model has, one a class; as many as there are names if None.
 
     Raises:
         DataError: train has fewer images than there are classes.
     """
     everything = np.unique(np.concatenate(list(classes.values())))
+    every_name = [*names, *map(str, range(len(names), outputs or 0))]
+    never = [every_name[n] for n in np.setdiff1d(np.arange(len(every_name)), everything)]
+    if never:
+        say(
+            f"no image is of class {listed(never)}, of the {len(every_name)} that the model tells "
+            f"apart: is num_classes right, and are the weights for these classes?"
+        )
     for name, rows in classes.items():
         if name == "train" and len(rows) < len(everything):
             raise DataError(

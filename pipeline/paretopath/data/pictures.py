@@ -1,6 +1,6 @@
 """The pictures of a table's column: one decoding for every source, upright."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,16 @@ class PictureColumn:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The pictures' files, where the column names them; empty elsewhere."""
+        rows = self.table[:][self.column] if self._names_files else []
+        return [str(Path(self.folder, row)) for row in rows]
+
+    @property
+    def _names_files(self) -> bool:
+        return getattr(self.table.features[self.column], "dtype", "") in ("string", "large_string")
 
     def read(self, index: int, convert: Callable[[Any], Tensor]) -> Tensor:
         """What ``convert`` makes of one picture (PIL's, or an array).

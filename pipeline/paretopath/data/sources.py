@@ -1,6 +1,6 @@
 """Where images and labels come from: scikit-learn's digits, or what `datasets` can load."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paretopath.data.folders import split_patterns
 from paretopath.data.images import to_tensor
 from paretopath.data.labels import Column, ReadTargets
 from paretopath.data.pictures import PictureColumn
@@ -116,6 +117,10 @@ class _TableExamples:
         self.targets = targets
         self.convert = convert
 
+    @property
+    def files(self) -> Sequence[str]:
+        return self.pictures.files
+
     def __len__(self) -> int:
         return len(self.targets)
 
@@ -154,7 +159,10 @@ def open_tables(config: Data) -> dict[str, Any]:
     files: dict[str, list[str]] | None = None
     if config.data_files is not None:
         files = {name: list(some) for name, some in config.data_files.items()}
-    is_local = config.source in LOCAL_SOURCES
+    is_local, folder = config.source in LOCAL_SOURCES, config.data_dir
+    if config.source in FOLDER_BUILDERS and files is None and folder and not is_url(folder):
+        files = split_patterns(Path(folder), by_class=config.target == Data().target)
+        folder = None
     try:
         with _without_bars() if is_local else nullcontext():
             if config.source == FROM_DISK:
@@ -163,7 +171,7 @@ def open_tables(config: Data) -> dict[str, Any]:
                 loaded = datasets.load_dataset(
                     config.source,
                     config.config,
-                    data_dir=config.data_dir,
+                    data_dir=folder,
                     data_files=files,
                     revision=config.revision,
                 )
@@ -227,29 +235,10 @@ def _check_files(config: Data) -> None:
     folder = config.data_dir
     if folder is not None and not is_url(folder) and not Path(folder).is_dir():
         raise DataError(f"data.data_dir must be a folder, but there is none at {folder}")
-    if config.source in FOLDER_BUILDERS and folder is not None and not is_url(folder):
-        _check_pictures(Path(folder))
     for files in (config.data_files or {}).values():
         for file in files:
             if not is_url(file) and not glob(file, recursive=True):
                 raise DataError(f"data.data_files must name files, but there is none at {file}")
-
-
-def _check_pictures(folder: Path) -> None:
-    """Raises DataError where a folder holds no picture, by the ends of names."""
-    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
-
-    ends: set[str] = set()
-    for file in folder.rglob("*"):
-        if file.is_file():
-            ends.add(file.suffix.lower())
-            if file.suffix.lower() in ImageFolder.EXTENSIONS:
-                return
-    others = ", ".join(sorted(end or "no ending" for end in ends)[:5])
-    raise DataError(
-        f"data.data_dir must be a folder with a folder of pictures (.jpg, .png, …) for each class, "
-        f"but there is no picture in {folder}" + (f", only files with {others}" if others else "")
-    )
 
 
 def _check_hub(name: str) -> None:

@@ -77,8 +77,8 @@ def initial_model(space: ElasticSpace, recipe: Recipe) -> ElasticModel:
     """The model before training and calibration: with a recipe's weights, or random ones.
 
     Raises:
-        CheckpointError: the weights don't fit; or they lack something that would not be trained:
-            the recipe says so, or no path that is trained runs it.
+        CheckpointError: the weights don't fit, or are not finite; or they lack something that would
+            not be trained: the recipe says so, or no path that is trained runs it.
     """
     torch.manual_seed(recipe.train.seed)
     if isinstance(recipe.weights, str) and is_elastic(recipe.weights):  # of another run
@@ -88,6 +88,8 @@ def initial_model(space: ElasticSpace, recipe: Recipe) -> ElasticModel:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UntrainedClassifier)
         model = space.build(recipe.weights)
+    if recipe.weights is not None:
+        _require_finite(model, recipe.weights)
     told = [w for w in caught if issubclass(w.category, UntrainedClassifier)]
     for other in caught:
         if other not in told:
@@ -109,6 +111,15 @@ def initial_model(space: ElasticSpace, recipe: Recipe) -> ElasticModel:
             f"exit runs them"
         )
     return model
+
+
+def _require_finite(model: ElasticModel, weights: object) -> None:
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(
+                f"weights must be finite, but {weights} has others in {name.removeprefix('units.')}"
+                f": their training diverged, or the file was damaged"
+            )
 
 
 def _begin_exits(model: ElasticModel, recipe: Recipe) -> None:

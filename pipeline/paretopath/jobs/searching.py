@@ -12,13 +12,13 @@ from paretopath.evaluation.fitted import scored
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import Front, Point, TrialRecord
 from paretopath.jobs.browsing import show_search, unit_costs
+from paretopath.jobs.doubts import Doubts
 from paretopath.jobs.exits import exits_run
 from paretopath.jobs.leaving import left_early, without_policies
 from paretopath.jobs.pictures import load_pictures, save_pictures
 from paretopath.jobs.sharing import share_search, wants_workers
 from paretopath.jobs.worker import open_evaluator, search_settings
 from paretopath.progress import PhaseListener, phase, unheard
-from paretopath.quantities import percent
 from paretopath.recipe import Recipe
 from paretopath.run import (
     Parts,
@@ -35,7 +35,6 @@ from paretopath.run import (
 )
 from paretopath.run.environment import environment
 from paretopath.search import SearchProgress, search
-from paretopath.search.alike import FirstScores
 from paretopath.search.storage import has_study
 from paretopath.showing.report import ReportRun, write_report
 from paretopath.showing.tracking import NullTracking, Objective, Tracking
@@ -81,10 +80,10 @@ def search_run(
             recipe.trials,
             parts.searched.size,
         )
-    first = FirstScores([parts.searched.full, parts.searched.smallest])
+    doubts = Doubts(parts)
 
     def listen(progress: SearchProgress) -> None:
-        _warn_if_alike(first.alike(progress.latest), parts.task.metric)
+        doubts.hear(progress.latest)
         tracker.trials([trial_record(trial) for trial in progress.latest])
         if on_progress:
             on_progress(progress)
@@ -125,19 +124,6 @@ def search_run(
     show_search(run, parts.table, tracker, front, trials)
     tracker.finish()
     return front
-
-
-def _warn_if_alike(found: tuple[float, float] | None, metric: str) -> None:
-    if found is not None:
-        low, high = (percent(value) for value in found)
-        _log.warning(
-            "the full path, the smallest and those between them all score alike, %s %s: these "
-            "validation images can't tell them apart, so this search can only minimise cost. If "
-            "the full path should be better than that: are the weights trained for these classes, "
-            "and are images prepared as they were in training?",
-            metric,
-            low if low == high else f"{low} to {high}",
-        )
 
 
 def with_retrained(front: Front, older: Front) -> Front:

@@ -137,10 +137,11 @@ class Data(Section):
     )
     mean: Numbers = Field(
         default=(0.5,),
-        description="subtracted after scaling to [0, 1]: one number, or one a channel",
+        description="subtracted after scaling to [0, 1]: one number, or one a channel, at most 1",
     )
     std: Numbers = Field(
-        default=(0.5,), description="divided by after that, over 0: one number, or one a channel"
+        default=(0.5,),
+        description="divided by after that, over 0 and at most 1: one number, or one a channel",
     )
     splits: Splits = Splits()
     transforms: TransformLists = TransformLists()
@@ -159,11 +160,16 @@ class Data(Section):
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="of the splits that are carved out")
 
-    @field_validator("std")
+    @field_validator("mean", "std")
     @classmethod
-    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if min(value, default=1.0) <= 0:
+    def _of_scaled(cls, value: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        if info.field_name == "std" and min(value) <= 0:
             raise ValueError("must be over 0")
+        if min(value) < 0 or max(value) > 1:
+            raise ValueError(
+                "must be from 0 to 1, as images are scaled to [0, 1] first; divide by 255 what is "
+                "for images in [0, 255]"
+            )
         return value
 
     @field_validator("source")

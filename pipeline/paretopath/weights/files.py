@@ -209,7 +209,7 @@ def load_reference(
     checkpoint: str,
     *,
     replaceable: Sequence[str] = (),
-    heads: Sequence[str] | None = None,
+    heads: Sequence[str] = (),
     ignored: Sequence[str] = (),
     rename: Callable[[str], str] = str,
     adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
@@ -218,26 +218,29 @@ def load_reference(
 
     Args:
         model: changed in place.
-        checkpoint: a local file, a name of ``checkpoints/known.yaml``, or a hub id such as
+        checkpoint: a local file, a folder of ``save_pretrained``, a name of
+            ``checkpoints/known.yaml``, or a hub id such as
             ``timm/vit_base_patch16_224.augreg_in21k``; ``FILE#KEY`` for what a file holds under a
             key.
         replaceable: prefixes of entries that keep their new random weights where the shape differs:
             a classifier for another number of classes. They are marked as new (see
             :mod:`~paretopath.weights.new`), and :class:`~paretopath.errors.UntrainedClassifier`
             warns.
-        heads: prefixes of which a checkpoint may lack all entries, a backbone's that has no head;
-            they are new then. ``replaceable`` if None.
+        heads: prefixes of which a checkpoint may lack all entries, as it may of those that are
+            replaceable: a backbone's that has no head. They are new then.
         ignored: prefixes of entries that the checkpoint may hold and the model does not.
         rename: the model's name of an entry that the checkpoint holds.
         adapt: what makes a state dict, by the model's names, one of the model's shapes.
 
     Raises:
-        CheckpointError: not found (locally, or the hub can't be reached), or it doesn't fit.
+        CheckpointError: not found (locally, or the hub can't be reached), or it doesn't fit, or is
+            quantised.
     """
     origin, key = split_key(checkpoint)
     state = adapt(renamed(read_state(_locate(origin), key), model.state_dict(), rename))
     state = {name: t for name, t in state.items() if not name.startswith(tuple(ignored))}
-    _assign(model, state, checkpoint, replaceable, replaceable if heads is None else heads)
+    _require_numbers(state, model.state_dict(), checkpoint)
+    _assign(model, state, checkpoint, replaceable, (*heads, *replaceable))
 
 
 def _locate(checkpoint: str) -> Path:
@@ -245,6 +248,8 @@ def _locate(checkpoint: str) -> Path:
     file = Path(checkpoint)
     if file.is_file():
         return file
+    if file.is_dir():
+        return _within(file)
     known = known_checkpoints()
     if checkpoint in known:
         return known[checkpoint].fetch()
@@ -256,15 +261,29 @@ def _locate(checkpoint: str) -> Path:
     return _from_hub(checkpoint)
 
 
+_SAVED = ("model.safetensors", "pytorch_model.bin")
+"""What ``save_pretrained`` calls weights, here and on the hub."""
+
+
+def _within(folder: Path) -> Path:
+    """The weights of a folder that ``save_pretrained`` wrote."""
+    for name in _SAVED:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(
+        f"weights {folder} is a folder, and has no {' or '.join(_SAVED)}: name a file in it"
+    )
+
+
 def _from_hub(name: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
         try:
-            return Path(hf_hub_download(name, "model.safetensors"))
+            return Path(hf_hub_download(name, _SAVED[0]))
         except EntryNotFoundError:
-            return Path(hf_hub_download(name, "pytorch_model.bin"))
+            return Path(hf_hub_download(name, _SAVED[1]))
     except Exception as error:  # network, authentication, missing repository
         raise CheckpointError(f"weights {name!r} can't be had from the hub: {error}") from error
 
@@ -299,6 +318,15 @@ def _assign(
         known = len(keep[other[0]]) if other else 0
         classes = [len(own[name]) for name in random if name.startswith(tuple(replaceable))]
         head_is_new(model, source, random, known, classes[0])
+
+
+def _require_numbers(state: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str) -> None:
+    for name, tensor in state.items():
+        if name in own and own[name].is_floating_point() and not tensor.is_floating_point():
+            raise CheckpointError(
+                f"{source} must hold real numbers, but {name!r} is {tensor.dtype}: quantised "
+                f"weights can't be searched"
+            )
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

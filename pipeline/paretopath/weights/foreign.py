@@ -9,6 +9,7 @@ import logging
 import pathlib
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product, zip_longest
 from pathlib import Path
@@ -67,8 +68,12 @@ def load_plain(file: Path) -> Any:
                 f"{file} holds a {foreign[1]}, but only tensors and plain values are read, because "
                 f"other objects can run code; save its state dict alone"
             ) from error
-        first = str(error).strip().splitlines() or [type(error).__name__]
-        raise CheckpointError(f"{file} can't be read as weights: {first[0]}") from error
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "TorchScript" in said:
+            said = "it holds a TorchScript program; save its state dict alone"
+        elif "weights_only" in said:  # advice that would run what the file holds
+            said = "it is no file that torch.save wrote"
+        raise CheckpointError(f"{file} can't be read as weights: {said}") from error
 
 
 def state_within(content: Any, source: Path | str, key: str | None = None) -> dict[str, Tensor]:
@@ -99,7 +104,9 @@ def state_within(content: Any, source: Path | str, key: str | None = None) -> di
         )
     first, *others = there
     if others:
-        _log.warning("%s: its %s are taken; FILE#%s takes others", source, first, others[0])
+        _log.warning(
+            "%s: of its weights, %s is taken; FILE#%s takes others", source, first, others[0]
+        )
     return state_within(inner[first], source)
 
 
@@ -114,6 +121,7 @@ def renamed(
         rename: the model's name of an entry, once prefixes are off.
     """
     used = [prefix for prefix in PREFIXES if any(prefix in name for name in state)]
+    used += [prefix for prefix in _commonest_prefix(state, own, rename) if prefix not in used]
     best, most = {rename(name): tensor for name, tensor in state.items()}, -1
     for depth in range(4):
         for prefixes in product(used, repeat=depth):
@@ -122,6 +130,20 @@ def renamed(
             if known > most and len(candidate) == len(state):
                 best, most = candidate, known
     return best
+
+
+def _commonest_prefix(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], rename: Callable[[str], str]
+) -> list[str]:
+    """What stands before most of the names that end as a model's own: of a module's attribute."""
+    found: Counter[str] = Counter()
+    for name in state:
+        parts = name.split(".")
+        for start in range(1, len(parts)):
+            if rename(".".join(parts[start:])) in own:
+                found[".".join(parts[:start]) + "."] += 1
+                break
+    return [prefix for prefix, _ in found.most_common(1)]
 
 
 def differences(

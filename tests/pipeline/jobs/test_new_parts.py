@@ -153,6 +153,18 @@ def test_weights_that_lack_something_are_refused_where_nothing_is_trained(start:
     assert not none.directory.exists()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(
+    start: Start, tmp_path: Path, value: float
+) -> None:
+    run, _ = start()
+    state = torch.load(tmp_path / "three.pth")
+    state["blocks.1.mlp.fc1.weight"][0, 0] = value
+    torch.save(state, tmp_path / "three.pth")
+    with pytest.raises(CheckpointError, match=r"finite, but .*three\.pth.*blocks_1.*fc1"):
+        initial_model(build_space(run.recipe), run.recipe)
+
+
 def test_a_training_that_was_killed_goes_on(start: Start) -> None:
     whole, _ = start("whole", train__epochs=2)
     jobs.prepare_weights(whole)

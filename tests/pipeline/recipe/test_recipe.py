@@ -259,6 +259,8 @@ DATA_MISTAKES = [
     ),
     ("mean: [0.5, x]", "4: data.mean[1] must be a number, but got 'x'"),
     ("std: 0", "4: data.std must be over 0, but got 0"),
+    ("mean: [123.7, 116.3, 103.5]", "4: data.mean must be from 0 to 1, as images are scaled"),
+    ("std: [58.4, 57.1, 57.4]", "4: data.std must be from 0 to 1, as images are scaled"),
     ("data_dir: somewhere", "3: data: source digits takes no data_dir, data_files, config or rev"),
     ("source: imagefolder", "3: data: source imagefolder needs data_dir"),
     ("source: parquet", "3: data: source parquet needs data_files"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from optuna.trial import TrialState
+from safetensors.torch import load_file
 
 from paretopath import jobs
 from paretopath.recipe import load_recipe
@@ -13,6 +14,7 @@ from paretopath.run import Run
 from paretopath.search.alike import FirstScores, all_alike
 from paretopath.search.record import Evaluated
 from paretopath.tasks.task import Score
+from paretopath.weights.files import write_state
 from tests.pipeline.analytic import analytic_space
 
 SPACE = analytic_space()
@@ -76,6 +78,29 @@ def test_a_search_of_untrained_weights_says_that_all_paths_score_alike(
     with caplog.at_level(logging.WARNING, "paretopath"):
         jobs.search_run(run)
     assert caplog.text.count("all score alike, top-1") == 1
+    assert caplog.text.count("not clearly better than always naming the commonest class") == 1
+
+
+def test_weights_for_the_classes_in_another_order_are_doubted(
+    searched: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said(name: str, turn: int) -> str:
+        state = load_file(searched / "weights.safetensors")
+        for key, tensor in state.items():
+            if key.endswith(("head.weight", "head.bias")):
+                state[key] = tensor.roll(turn, 0).contiguous()
+        write_state(tmp_path / f"{name}.safetensors", state)
+        overrides = {"weights": str(tmp_path / f"{name}.safetensors"), "search.trials": 2}
+        run = Run.start(tmp_path / name, Run.open(searched).recipe.with_overrides(overrides))
+        jobs.prepare_weights(run)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "paretopath"):
+            jobs.search_run(run)
+        return caplog.text
+
+    doubt = "are the weights for these classes, in this order"
+    assert doubt not in said("same", 0)
+    assert doubt in said("turned", 1)
 
 
 def test_more_trials_than_the_space_has_paths_are_said_and_end(

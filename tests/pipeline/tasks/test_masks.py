@@ -187,7 +187,7 @@ def test_the_task_decides_what_targets_are() -> None:
 
 def mask_table(folder: Path, masks: list[np.ndarray], column: str = "annotation") -> Path:
     features = datasets.Features({"image": datasets.Image(), column: datasets.Image()})
-    pictures = [Image.fromarray(np.zeros((*mask.shape, 3), np.uint8)) for mask in masks]
+    pictures = [Image.new("RGB", mask.shape[::-1], "grey") for mask in masks]
     rows = {"image": pictures, column: [Image.fromarray(mask) for mask in masks]}
     file = folder / "masks.parquet"
     datasets.Dataset.from_dict(rows, features=features).to_parquet(file)

@@ -51,6 +51,7 @@ def prefixed(prefix: str) -> Callable[[State], State]:
         lambda s: {"ema": {"state_dict": s}},
         lambda s: {"state_dict": prefixed("model._orig_mod.")(s)},
         prefixed("module."),
+        lambda s: {"state_dict": prefixed("net.encoder.")(s), "hyper_parameters": {"lr": 0.1}},
         lambda s: {n: t for n, t in s.items() if "num_batches_tracked" not in n},
     ],
 )
@@ -71,7 +72,7 @@ def test_averaged_weights_are_preferred_and_that_is_said(
     )
     with caplog.at_level(logging.WARNING):
         assert torch.equal(read_state(file)["0.weight"], state["0.weight"])
-    assert "its model_ema are taken" in caplog.text and "FILE#model" in caplog.text
+    assert "model_ema is taken" in caplog.text and "FILE#model" in caplog.text
     model = net()
     load_reference(model, f"{file}#model")
     assert not model[0].weight.any()
@@ -124,6 +125,31 @@ def test_a_checkpoint_may_lack_a_whole_head_and_not_a_part_of_it(
     with pytest.warns(UntrainedClassifier, match="no classifier, but the model's has 4"):
         load_reference(model, file, replaceable=("2.",))
     assert list(new_parameters(model)) == ["2.weight", "2.bias"]
+
+
+def test_files_of_other_kinds_are_refused_without_bad_advice(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\n")
+    torch.jit.save(torch.jit.script(nn.Linear(1, 1)), tmp_path / "b.pt")
+    for name, why in (("a.yaml", "no file that torch.save wrote"), ("b.pt", "TorchScript")):
+        with pytest.raises(CheckpointError, match=rf"{name} can't be read.*{why}") as caught:
+            read_state(tmp_path / name)
+        assert "weights_only" not in str(caught.value)
+
+
+def test_a_folder_is_read_as_save_pretrained_wrote_it(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is a folder, and has no model\.safetensors or"):
+        load_reference(net(), str(tmp_path))
+    file, state = saved(tmp_path)
+    Path(file).rename(tmp_path / "pytorch_model.bin")
+    model = net()
+    load_reference(model, str(tmp_path))
+    assert torch.equal(model[0].weight, state["0.weight"])
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    file, _ = saved(tmp_path, lambda s: {n: (127 * t).to(torch.int8) for n, t in s.items()})
+    with pytest.raises(CheckpointError, match=r"real numbers, but '0\.weight' is torch\.int8"):
+        load_reference(net(), file)
 
 
 def vit(size: int) -> Any:

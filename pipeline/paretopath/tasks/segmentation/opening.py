@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from paretopath.data.brightness import check_brightness
 from paretopath.data.images import to_tensor
 from paretopath.data.loading import normalisation
 from paretopath.data.parts import choose_parts
@@ -47,6 +48,7 @@ def load_masks(
     """
     sources, names = _read(config, input_shape[0], labels.num_classes)
     parts = choose_parts(config, sources, _one_class)
+    check_brightness(lambda index: parts["train"][0].example(index)[0], parts["train"][1])
     if config.source != DIGIT_SCENES:  # whose masks hold every class
         check_occurrence(parts, labels, threads=max(1, config.workers))
     if window is not None and window.size != input_shape[1:]:
@@ -98,6 +100,10 @@ class _TableMasks:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def files(self) -> Sequence[str]:
+        return self.images.files
 
     def example(self, index: int) -> tuple[Tensor, Tensor]:
         image, mask = self.images.read(index, self.convert), self.mask(index)
