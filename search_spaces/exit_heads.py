@@ -1,22 +1,80 @@
-"""Heads of exits inside a vision transformer: tokens (B, N, D) -> logits (B, num_classes).
+"""Exits, and their heads inside a vision transformer: tokens (B, N, D) -> logits (B, num_classes).
 
 Early tokens are not what the last classifier was made for. The kinds follow Bakhtiarnia et al.,
 "Multi-Exit Vision Transformer for Dynamic Inference" (arXiv 2106.15183), and Xu et al., "LGViT:
 Dynamic Early Exiting for Accelerating Vision Transformer" (arXiv 2308.00255).
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from paretopath.elastic import Choice, ElasticLinear, State, Unit
+from paretopath.paths import Condition
 from search_spaces.timm_alone import AttentionPoolLatent, VisionTransformer
 
 HeadKind = Literal["reuse", "linear", "mlp", "attention", "convolution"]
 """What an exit is: the model's own last norm and classifier (a copy), or a head of its own."""
 
 _ATTENTION_WIDTH = 64  # channels of each head that pools
+
+
+class Exit(Unit):
+    """A head, which ends the path: a state -> logits (B, num_classes).
+
+    Args:
+        name: of the unit.
+        head: a module of plain layers.
+        requires: where the path ends here.
+        classifier: the name of the head's linear layer that gives the logits.
+    """
+
+    is_exit = True
+
+    def __init__(
+        self, name: str, head: nn.Module, requires: Condition, classifier: str = "classifier"
+    ) -> None:
+        super().__init__(name, requires=requires)
+        self._classifier = classifier
+        linear = head.get_submodule(classifier)
+        assert isinstance(linear, nn.Linear)
+        head.set_submodule(classifier, ElasticLinear.of(linear))
+        self.head = head
+
+    def forward(self, state: State, choice: Choice) -> State:
+        return self.head(state)
+
+    def extract(self, choice: Choice) -> nn.Module:
+        plain, classifier = copy.deepcopy(self.head), self.head.get_submodule(self._classifier)
+        assert isinstance(classifier, ElasticLinear)
+        narrow = classifier.narrow(classifier.in_features, classifier.out_features)
+        plain.set_submodule(self._classifier, narrow)
+        return plain
+
+
+class PooledHead(nn.Module):
+    """Mean over positions, norm and a linear classifier, behind features of any shape.
+
+    Args:
+        channels: of the features.
+        axis: where they are, batch first.
+        classes: told apart.
+    """
+
+    def __init__(self, channels: int, axis: int, classes: int) -> None:
+        super().__init__()
+        self.axis = axis
+        self.norm = nn.LayerNorm(channels)
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, …, channels, …) -> (B, classes)."""
+        pooled = features.movedim(self.axis, 1).flatten(2).mean(2)
+        logits: Tensor = self.classifier(self.norm(pooled))
+        return logits
 
 
 class Pooled(nn.Module):

@@ -25,7 +25,7 @@ from paretopath.errors import InvalidValueError, nearest
 from paretopath.paths import Condition, Decision
 from paretopath.weights.files import load_reference
 from paretopath.weights.new import COPIED_EXITS, mark_new
-from search_spaces.exit_heads import OWN_HEADS, HeadKind
+from search_spaces.exit_heads import OWN_HEADS, Exit, HeadKind
 from search_spaces.published import of_timm
 from search_spaces.timm_alone import (
     Attention,
@@ -35,7 +35,7 @@ from search_spaces.timm_alone import (
     checkpoint_filter_fn,
     timm,
 )
-from search_spaces.vit_units import Exit, Stem, VitBlock, last_of
+from search_spaces.vit_units import Stem, VitBlock, last_of
 from search_spaces.widths import fractions, multiple_of_heads
 
 
@@ -166,7 +166,8 @@ class VitSpace(ElasticSpace):
         is_last = depth == len(vit.blocks)
         kind = self.last_head if is_last else self.exit_head
         head = OWN_HEADS[kind](vit) if kind in OWN_HEADS else last_of(vit)
-        exit_ = Exit(f"exits.{depth}", head, Condition("exit", (depth,)))
+        classifier = "classifier" if kind in OWN_HEADS else "vit.head"
+        exit_ = Exit(f"exits.{depth}", head, Condition("exit", (depth,)), classifier)
         if is_given and kind in OWN_HEADS:
             mark_new(exit_, f"no head of kind {kind}")
         elif is_given and not is_last:

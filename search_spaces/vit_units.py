@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from paretopath.elastic import (
     ChannelGroup,
     Choice,
-    ElasticLinear,
     Onto,
     State,
     Unit,
@@ -46,30 +45,6 @@ class PlainStem(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         tokens: Tensor = self.vit.forward_features(images)
         return tokens
-
-
-class Exit(Unit):
-    """A head, which ends the path: tokens (B, N, D) -> logits (B, num_classes)."""
-
-    is_exit = True
-
-    def __init__(self, name: str, head: nn.Module, requires: Condition) -> None:
-        super().__init__(name, requires=requires)
-        self._classifier = "vit.head" if isinstance(head, PlainExit) else "classifier"
-        linear = head.get_submodule(self._classifier)
-        assert isinstance(linear, nn.Linear)
-        head.set_submodule(self._classifier, ElasticLinear.of(linear))
-        self.head = head
-
-    def forward(self, state: State, choice: Choice) -> State:
-        return self.head(state)
-
-    def extract(self, choice: Choice) -> nn.Module:
-        plain, classifier = copy.deepcopy(self.head), self.head.get_submodule(self._classifier)
-        assert isinstance(classifier, ElasticLinear)
-        narrow = classifier.narrow(classifier.in_features, classifier.out_features)
-        plain.set_submodule(self._classifier, narrow)
-        return plain
 
 
 def last_of(vit: VisionTransformer) -> "PlainExit":

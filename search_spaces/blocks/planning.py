@@ -24,11 +24,14 @@ class UnitPlan:
         piece: the part of the model that it runs.
         groups: the channels that its decision narrows.
         sum: that of its input and what it adds, where it may be left out; else None.
+        gives: the shape of the tensor that it hands on, batch first; None where that is more than
+            one tensor, or the model's output.
     """
 
     piece: Piece
     groups: tuple[Group, ...]
     sum: Sum | None
+    gives: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,15 @@ def plan(model: nn.Module, images: Tensor) -> Plan:
         for name, why in look.left.items():
             module = name or piece.name
             left[module] = f"{left[module]}; {why}" if module in left else why
+        if units:
+            units[-1] = replace(units[-1], gives=_shape(state))
         units.append(UnitPlan(piece, look.groups, look.sum))
     return Plan(tuple(units), left, weights.last(), weights.output)
+
+
+def _shape(state: Any) -> tuple[int, ...] | None:
+    """Of a state that is one tensor of features."""
+    return tuple(state.shape) if isinstance(state, Tensor) and state.is_floating_point() else None
 
 
 @dataclass(frozen=True)

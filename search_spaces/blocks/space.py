@@ -9,7 +9,7 @@ inside a piece are found by torch-pruning (:mod:`search_spaces.blocks.groups`) a
 import copy
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -21,14 +21,17 @@ from paretopath.elastic.proposal import Proposal
 from paretopath.errors import InvalidValueError
 from paretopath.paths import Condition, Decision, Value
 from paretopath.weights.files import load_reference
+from paretopath.weights.new import mark_new
 from search_spaces.blocks.attention import SplitAttention
 from search_spaces.blocks.heads import HeadwiseLinear
+from search_spaces.blocks.leaving import chosen_exits, head_behind
 from search_spaces.blocks.models import Original
 from search_spaces.blocks.models import input_shape as shape_for
 from search_spaces.blocks.planning import UnitPlan, plan
 from search_spaces.blocks.proposing import proposal
 from search_spaces.blocks.spans import Group
 from search_spaces.blocks.unit import BlockUnit
+from search_spaces.exit_heads import Exit
 from search_spaces.widths import entries_kept, fractions, skippable_blocks
 
 Values = dict[Value, dict[str, int]]
@@ -42,9 +45,9 @@ _log = logging.getLogger(__name__)
 class BlocksSpace(ElasticSpace):
     """The paths of any model that can be traced.
 
-    Decisions, for a unit U: ``U.run`` (whether it runs, where it adds to its input),
-    ``U.head_ratio`` (the share of its attention heads that it keeps) and ``U.keep_ratio`` (the
-    share of the channels inside it).
+    Decisions: ``exit``, where there are some (behind which unit the path ends); for a unit U,
+    ``U.run`` (whether it runs, where it adds to its input), ``U.head_ratio`` (the share of its
+    attention heads that it keeps) and ``U.keep_ratio`` (the share of the channels inside it).
 
     Args:
         model: a name of timm's, of torchvision's, ``module:callable``, or a folder that
@@ -56,6 +59,10 @@ class BlocksSpace(ElasticSpace):
         head_ratios: shares, in (0, 1], of the attention heads that a unit may keep; rounded up.
         skippable: names of the units that a path may skip, ``all`` that can be, or ``none``.
         divisor: channels that are kept are a multiple of it, where there are enough.
+
+        exits: names of the units behind which an exit sits, ``stages`` for the last of each stage,
+            or ``none``. A head is the mean of the features, a norm and a linear layer, and is
+            trained, or solved, on the frozen rest.
 
     Raises:
         InvalidValueError: an option outside its range, or a model in which nothing can be searched.
@@ -72,6 +79,7 @@ class BlocksSpace(ElasticSpace):
         head_ratios: Shares = (0.5, 1.0),
         skippable: Names | str = "all",
         divisor: Count = 8,
+        exits: Names | str = "none",
     ) -> None:
         self.original = Original(model, arguments or {})
         with torch.random.fork_rng(devices=[]):
@@ -93,24 +101,41 @@ class BlocksSpace(ElasticSpace):
         self.kept = {
             unit.piece.name: _kept(unit.groups, ratios, of_heads, divisor) for unit in found.units
         }
-        decisions: list[Decision] = []
+        self.num_classes = _classes(found.output)
+        self.exits = chosen_exits(exits, found.units)
+        if self.exits and (self.num_classes is None or found.output.ndim != 2):
+            raise InvalidValueError(
+                f"exits need a classifier's output, (images, classes), but {model!r} gives another"
+            )
+        self._last = found.units[-1].piece.name
+        ends = (*self.exits, self._last)
+        decisions = [Decision("exit", ends)] if self.exits else []
         for unit in found.units:
             decisions += self._decisions(unit.piece.name)
         if not decisions:
             reasons = "; ".join(f"{name}: {why}" for name, why in list(self.left.items())[:3])
             raise InvalidValueError(f"nothing of model {model!r} can be searched: {reasons}")
         super().__init__(decisions, input_shape=shape)
-        self.num_classes = _classes(found.output)
         for name, why in self.left.items():
             _log.info("%s keeps its form: %s", name, why)
 
     def _runs(self, name: str) -> Condition | None:
-        return Condition(f"{name}.run", (True,)) if name in self.skippable else None
+        """Where a unit runs."""
+        if name in self.skippable:
+            return Condition(f"{name}.run", (True,))
+        return self._reached(name)
+
+    def _reached(self, name: str) -> Condition | None:
+        """Where a unit stands before the exit."""
+        names = [unit.piece.name for unit in self.plan]
+        beyond = [end for end in self.exits if names.index(end) >= names.index(name)]
+        before = len(beyond) < len(self.exits)
+        return Condition("exit", (*beyond, self._last)) if before else None
 
     def _decisions(self, name: str) -> list[Decision]:
         decisions = []
         if name in self.skippable:
-            decisions.append(Decision(f"{name}.run", (False, True)))
+            decisions.append(Decision(f"{name}.run", (False, True), self._reached(name)))
         for kind, values in self.kept[name].items():
             decisions.append(Decision(f"{name}.{kind}", tuple(values), self._runs(name)))
         return decisions
@@ -134,7 +159,23 @@ class BlocksSpace(ElasticSpace):
                 replaceable=(f"{self.classifier}.",),
                 adapt=lambda state: self.original.convert(state, model),
             )
-        return self.units_of(model)
+        units = self.units_of(model)
+        return self._with_exits(units, is_given=checkpoint is not None) if self.exits else units
+
+    def _with_exits(self, units: Sequence[Unit], *, is_given: bool) -> list[Unit]:
+        """The chain with an exit behind some units; a checkpoint has none but the last."""
+        assert self.num_classes is not None
+        found: list[Unit] = []
+        for unit, planned in zip(units, self.plan, strict=True):
+            found.append(unit)
+            if unit.name in self.exits:
+                requires = Condition("exit", (unit.name,))
+                exit_ = Exit(f"exits.{unit.name}", head_behind(planned, self.num_classes), requires)
+                if is_given:
+                    mark_new(exit_, "no exits but the last")
+                found.append(exit_.eval())
+        found[-1].is_exit = True
+        return found
 
     def units_of(self, model: nn.Module) -> list[Unit]:
         """The chain of units around the modules of a given model, changed in place."""
@@ -167,7 +208,7 @@ class BlocksSpace(ElasticSpace):
             if isinstance(module, HeadwiseLinear | SplitAttention):
                 state = {n: tensor for n, tensor in state.items() if not n.startswith(f"{name}.")}
                 state |= {f"{name}.{key}": value for key, value in module.original_state().items()}
-        named = {name.split(".body.", 1)[1]: tensor for name, tensor in state.items()}
+        named = {name.partition(".body.")[2]: tensor for name, tensor in state.items()}
         return {name: tensor for name, tensor in named.items() if name in self._names}
 
 
