@@ -1,11 +1,7 @@
-"""The search: what it records, what it never runs twice, and how it survives."""
+"""The search: one contract for every sampler, its settings, and what it records."""
 
-import math
 import os
-import random
-import time
 from collections.abc import Iterator, Sequence
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +13,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from paretopath.errors import InvalidValueError, RunDirectoryError
-from paretopath.paths import ExecutionPath, SearchSpace
-from paretopath.search import (
-    Evaluated,
-    SearchProgress,
-    SearchSettings,
-    evaluated,
-    load_study,
-    search,
-)
+from paretopath.paths import ExecutionPath
+from paretopath.search import SearchProgress, SearchSettings, evaluated, load_study, search
 from paretopath.search.samplers import SAMPLERS
 from paretopath.search.storage import JOURNAL
 from paretopath.tasks.task import Score
@@ -37,38 +26,7 @@ from tests.pipeline.analytic import (
     analytic_space,
     tiny_space,
 )
-from tests.pipeline.processes import PROCESSES
-
-SPACE = analytic_space()
-Trials = list[tuple[int, ExecutionPath, float | None, float]]
-
-
-def run(
-    folder: Path,
-    settings: SearchSettings,
-    *,
-    space: SearchSpace = SPACE,
-    evaluator: FormulaEvaluator | None = None,
-) -> list[Evaluated]:
-    """Searches and returns the trials."""
-    study = search(
-        space, FormulaPricer(space), evaluator or FormulaEvaluator(space), settings, run_dir=folder
-    )
-    return evaluated(study, space)
-
-
-def essence(trials: list[Evaluated]) -> Trials:
-    """What the same seed must give again."""
-    return [
-        (t.number, t.path, t.score.value if t.score else None, t.costs["energy_mj"]) for t in trials
-    ]
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Trials:
-    """An undisturbed search of 60 trials."""
-    return essence(run(tmp_path_factory.mktemp("reference"), SearchSettings(trials=60, seed=5)))
-
+from tests.pipeline.search.analytic_search import SPACE, Faulty, essence, run
 
 # One contract for every sampler
 
@@ -133,178 +91,6 @@ def test_a_search_ends_when_its_space_has_no_more_paths(tmp_path: Path, sampler:
     assert len({t.path for t in trials}) == len(trials) == space.size
     again = run(tmp_path, few(sampler, trials=40), space=space)
     assert essence(again) == essence(trials)
-
-
-# Interruptions
-
-
-class Interrupted(FormulaEvaluator):
-    """Raises in the middle of a generation."""
-
-    def __init__(self, space: SearchSpace, after: int, error: BaseException) -> None:
-        super().__init__(space)
-        self.after = after
-        self.interruption = error
-
-    def __call__(self, paths: Sequence[ExecutionPath]) -> Iterator[Score | Exception]:
-        for path, outcome in zip(paths, super().__call__(paths), strict=False):
-            if len(self.paths) > self.after:
-                raise self.interruption
-            assert path == self.paths[-1]
-            yield outcome
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("out of memory")])
-def test_an_interrupted_search_keeps_what_was_measured_and_goes_on(
-    tmp_path: Path, reference: Trials, error: BaseException
-) -> None:
-    settings = SearchSettings(trials=60, seed=5)
-    first = Interrupted(SPACE, 27, error)
-    with pytest.raises(type(error)):
-        run(tmp_path, settings, evaluator=first)
-    kept = [t for t in evaluated(load_study(tmp_path), SPACE) if t.state == TrialState.COMPLETE]
-    assert [t.path for t in kept] == first.paths[:27]
-    second = FormulaEvaluator(SPACE)
-    assert essence(run(tmp_path, settings, evaluator=second)) == reference
-    assert not set(second.paths) & {t.path for t in kept}
-
-
-class Slow(FormulaEvaluator):
-    """Writes down which paths it evaluates, and takes its time."""
-
-    def __init__(self, space: SearchSpace, log: Path, seconds: float) -> None:
-        super().__init__(space)
-        self.log = log
-        self.seconds = seconds
-
-    def outcome(self, path: ExecutionPath) -> Score | Exception:
-        with self.log.open("a") as log:
-            log.write(path.id + "\n")
-        time.sleep(self.seconds)
-        return super().outcome(path)
-
-
-def search_slowly(folder: Path, log: Path, seconds: float) -> None:
-    settings = SearchSettings(trials=60, seed=5)
-    run(folder, settings, evaluator=Slow(SPACE, log, seconds))
-
-
-def started(folder: Path, log: Path, seconds: float) -> BaseProcess:
-    process = PROCESSES.Process(target=search_slowly, args=(folder, log, seconds))
-    process.start()
-    return process
-
-
-def test_a_search_killed_three_times_ends_as_if_it_never_was(
-    tmp_path: Path, reference: Trials
-) -> None:
-    log = tmp_path / "evaluated.txt"
-    log.touch()
-    chance = random.Random(0)
-    finished: set[str] = set()
-    for _ in range(3):
-        begun = len(log.read_text().split())
-        process = started(tmp_path / "run", log, 0.01)
-        while len(log.read_text().split()) < begun + 12 and process.is_alive():
-            time.sleep(0.001)
-        time.sleep(chance.random() * 0.2)
-        process.kill()
-        process.join()
-        trials = evaluated(load_study(tmp_path / "run"), SPACE)
-        done = {t.path.id for t in trials if t.state.is_finished()}
-        assert finished <= done
-        finished = done
-    before = len(log.read_text().split())
-    trials = run(tmp_path / "run", SearchSettings(trials=60, seed=5))
-    assert before >= 36 and len(trials) == 60
-    assert all(t.state == TrialState.COMPLETE for t in trials)
-    assert essence(trials) == reference
-
-
-def test_a_journal_cut_anywhere_is_resumed_to_the_same_search(
-    tmp_path: Path, reference: Trials
-) -> None:
-    settings = SearchSettings(trials=60, seed=5)
-    run(tmp_path / "whole", settings)
-    whole = (tmp_path / "whole" / JOURNAL).read_bytes()
-    chance = random.Random(1)
-    for cut in [0, 1, *(chance.randrange(len(whole)) for _ in range(6)), len(whole) - 1]:
-        folder = tmp_path / str(cut)
-        folder.mkdir()
-        (folder / JOURNAL).write_bytes(whole[:cut])
-        assert essence(run(folder, settings)) == reference, cut
-
-
-def test_two_searches_of_one_run_directory_exclude_each_other(tmp_path: Path) -> None:
-    log = tmp_path / "evaluated.txt"
-    log.touch()
-    process = started(tmp_path / "run", log, 60.0)
-    try:
-        while not log.read_text() and process.is_alive():
-            time.sleep(0.01)
-        with pytest.raises(RunDirectoryError, match=f"process {process.pid}"):
-            run(tmp_path / "run", SearchSettings(trials=60, seed=5))
-    finally:
-        process.kill()
-        process.join()
-
-
-# What fails, fails alone
-
-
-class Faulty(FormulaEvaluator):
-    """Some paths have no finite accuracy, others raise."""
-
-    def outcome(self, path: ExecutionPath) -> Score | Exception:
-        if path["exit"] == 4:
-            return InvalidValueError("an accuracy must be finite, but got value=nan")
-        if path["exit"] == 5:
-            broken = Score(0.5, 0.0, IMAGES)
-            object.__setattr__(broken, "value", math.nan)
-            return broken
-        return super().outcome(path)
-
-
-@pytest.mark.parametrize("sampler", ["model", "nsga2", "random"])
-def test_an_accuracy_that_is_not_finite_fails_that_trial_only(tmp_path: Path, sampler: str) -> None:
-    evaluator = Faulty(SPACE)
-    trials = run(tmp_path, SearchSettings(trials=60, sampler=sampler), evaluator=evaluator)
-    assert len(trials) == len({t.path for t in trials}) == 60  # none is proposed again
-    failed = [t for t in trials if t.path["exit"] in (4, 5)]
-    assert failed and len(failed) < 50
-    for trial in trials:
-        if trial in failed:
-            assert trial.state == TrialState.FAIL and trial.score is None
-            assert trial.failure and "an accuracy must be finite, but got" in trial.failure
-        else:
-            assert trial.state == TrialState.COMPLETE and trial.failure is None
-
-
-@pytest.mark.parametrize("sampler", ["model", "nsga2", "random"])
-def test_a_cost_that_is_not_finite_fails_that_trial_before_any_image(
-    tmp_path: Path, sampler: str
-) -> None:
-    pricer = FormulaPricer(SPACE, broken=("exit", len(SPACE["exit"].values) - 1))
-    evaluator = FormulaEvaluator(SPACE)
-    study = search(
-        SPACE, pricer, evaluator, SearchSettings(trials=60, sampler=sampler), run_dir=tmp_path
-    )
-    trials = evaluated(study, SPACE)
-    assert len(trials) == len({t.path for t in trials}) == 60
-    broken = [t for t in trials if t.path["exit"] == 6]
-    assert SPACE.full in {t.path for t in broken}
-    assert {t.state for t in broken} == {TrialState.FAIL}
-    assert {t.failure for t in broken} == {"a cost must be finite, but energy_mj is nan"}
-    assert not set(evaluator.paths) & {t.path for t in broken}
-
-
-@pytest.mark.parametrize(("wrong", "gave"), [(-1, "7 for 8"), (1, "more than 8")])
-def test_an_evaluator_owes_one_outcome_for_each_path(tmp_path: Path, wrong: int, gave: str) -> None:
-    def careless(paths: Sequence[ExecutionPath]) -> list[Score]:
-        return [Score(0.5, 0.0, 1)] * (len(paths) + wrong)
-
-    with pytest.raises(InvalidValueError, match=f"one outcome a path, but gave {gave}"):
-        run(tmp_path, SearchSettings(trials=60), evaluator=careless)
 
 
 # Settings

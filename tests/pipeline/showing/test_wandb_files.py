@@ -189,7 +189,7 @@ def test_the_report_shows_what_the_runs_have_logged(seen: dict[str, WandbRun], r
         for block in report_spec(build_report([published_search(run)]))["spec"]["blocks"]
         if block["type"] == "panel-grid"
     ]
-    # what the search logs for each trial is tried in test_tracking; here it was over before
+    # what the search logs for each trial is tried in test_tracked_search; here it was over before
     of_trials = {"trial", "hypervolume", "best_accuracy"}
     front = run.front()
     configured = {
