@@ -6,7 +6,7 @@ Dynamic Early Exiting for Accelerating Vision Transformer" (arXiv 2308.00255).
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -30,14 +30,21 @@ class Exit(Unit):
         head: a module of plain layers.
         requires: where the path ends here.
         classifier: the name of the head's linear layer that gives the logits.
+        decisions: on which the shape of the state depends.
     """
 
     is_exit = True
 
     def __init__(
-        self, name: str, head: nn.Module, requires: Condition, classifier: str = "classifier"
+        self,
+        name: str,
+        head: nn.Module,
+        requires: Condition,
+        classifier: str = "classifier",
+        *,
+        decisions: Sequence[str] = (),
     ) -> None:
-        super().__init__(name, requires=requires)
+        super().__init__(name, decisions=decisions, requires=requires)
         self._classifier = classifier
         linear = head.get_submodule(classifier)
         assert isinstance(linear, nn.Linear)

@@ -29,9 +29,11 @@ from search_spaces.blocks.models import Original
 from search_spaces.blocks.models import input_shape as shape_for
 from search_spaces.blocks.planning import UnitPlan, plan
 from search_spaces.blocks.proposing import proposal
+from search_spaces.blocks.sizes import check_scale
 from search_spaces.blocks.spans import Group
 from search_spaces.blocks.unit import BlockUnit
 from search_spaces.exit_heads import Exit
+from search_spaces.resizing import SCALE, Resize
 from search_spaces.widths import entries_kept, fractions, skippable_blocks
 
 Values = dict[Value, dict[str, int]]
@@ -45,9 +47,10 @@ _log = logging.getLogger(__name__)
 class BlocksSpace(ElasticSpace):
     """The paths of any model that can be traced.
 
-    Decisions: ``exit``, where there are some (behind which unit the path ends); for a unit U,
-    ``U.run`` (whether it runs, where it adds to its input), ``U.head_ratio`` (the share of its
-    attention heads that it keeps) and ``U.keep_ratio`` (the share of the channels inside it).
+    Decisions: ``input_scale`` (the share of the images' height and width that it works on) and
+    ``exit`` (behind which unit the path ends), where there are some; for a unit U, ``U.run``
+    (whether it runs, where it adds to its input), ``U.head_ratio`` (the share of its attention
+    heads that it keeps) and ``U.keep_ratio`` (the share of the channels inside it).
 
     Args:
         model: a name of timm's, of torchvision's, ``module:callable``, or a folder that
@@ -63,6 +66,7 @@ class BlocksSpace(ElasticSpace):
         exits: names of the units behind which an exit sits, ``stages`` for the last of each stage,
             or ``none``. A head is the mean of the features, a norm and a linear layer, and is
             trained, or solved, on the frozen rest.
+        input_scales: shares, in (0, 1], of the images' height and width that a path may work on.
 
     Raises:
         InvalidValueError: an option outside its range, or a model in which nothing can be searched.
@@ -80,6 +84,7 @@ class BlocksSpace(ElasticSpace):
         skippable: Names | str = "all",
         divisor: Count = 8,
         exits: Names | str = "none",
+        input_scales: Shares = (1.0,),
     ) -> None:
         self.original = Original(model, arguments or {})
         with torch.random.fork_rng(devices=[]):
@@ -89,6 +94,9 @@ class BlocksSpace(ElasticSpace):
             images = _images(example, shape)
             found = plan(example, images)
             _check_without_content(example, images)
+            self.scales = fractions("input_scales", input_scales)
+            for scale in self.scales[:-1]:
+                check_scale(example, [unit.piece for unit in found.units], images, scale)
         self.plan = found.units
         self._names = frozenset(example.state_dict())
         self.left = dict(found.left)
@@ -109,7 +117,8 @@ class BlocksSpace(ElasticSpace):
             )
         self._last = found.units[-1].piece.name
         ends = (*self.exits, self._last)
-        decisions = [Decision("exit", ends)] if self.exits else []
+        decisions = [Decision(SCALE, self.scales)] if len(self.scales) > 1 else []
+        decisions += [Decision("exit", ends)] if self.exits else []
         for unit in found.units:
             decisions += self._decisions(unit.piece.name)
         if not decisions:
@@ -160,7 +169,14 @@ class BlocksSpace(ElasticSpace):
                 adapt=lambda state: self.original.convert(state, model),
             )
         units = self.units_of(model)
-        return self._with_exits(units, is_given=checkpoint is not None) if self.exits else units
+        if self.exits:
+            units = self._with_exits(units, is_given=checkpoint is not None)
+        return [Resize(SCALE), *units] if self._around else units
+
+    @property
+    def _around(self) -> list[str]:
+        """The decisions on which the shape of every state depends."""
+        return [SCALE] if len(self.scales) > 1 else []
 
     def _with_exits(self, units: Sequence[Unit], *, is_given: bool) -> list[Unit]:
         """The chain with an exit behind some units; a checkpoint has none but the last."""
@@ -170,7 +186,8 @@ class BlocksSpace(ElasticSpace):
             found.append(unit)
             if unit.name in self.exits:
                 requires = Condition("exit", (unit.name,))
-                exit_ = Exit(f"exits.{unit.name}", head_behind(planned, self.num_classes), requires)
+                head = head_behind(planned, self.num_classes)
+                exit_ = Exit(f"exits.{unit.name}", head, requires, decisions=self._around)
                 if is_given:
                     mark_new(exit_, "no exits but the last")
                 found.append(exit_.eval())
@@ -187,11 +204,13 @@ class BlocksSpace(ElasticSpace):
 
     def _unit(self, unit: UnitPlan, model: nn.Module) -> BlockUnit:
         name = unit.piece.name
+        kept: dict[str, Values] = {around: {} for around in self._around}
+        kept |= {f"{name}.{kind}": values for kind, values in self.kept[name].items()}
         return BlockUnit(
             name,
             unit.piece.body(model),
             groups=unit.groups,
-            kept={f"{name}.{kind}": values for kind, values in self.kept[name].items()},
+            kept=kept,
             adds=unit.sum,
             block=unit.piece.block if unit.piece.only_calls else None,
             requires=self._runs(name),

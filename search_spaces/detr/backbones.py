@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from paretopath.elastic import Choice, ElasticSpace, State, Unit
 from paretopath.paths import Decision, Value
@@ -15,10 +14,10 @@ from search_spaces.detr.states import Maps
 from search_spaces.detr.swin import SwinBackbone
 from search_spaces.ofa_resnet import OfaResNet50Space
 from search_spaces.ofa_resnet_units import STAGE_WIDTHS, WIDTHS, channels
+from search_spaces.resizing import SCALE, resized
 
 PREFIX = "backbone."
 OFA = "ofa_resnet50"
-SCALE = "input_scale"
 
 _PLANNED_ON = 64
 """Pixels: what blocks may do does not depend on the size of their maps."""
@@ -219,9 +218,4 @@ class PlainResize(nn.Module):
 
 
 def _resized(maps: Maps, scale: float) -> Maps:
-    if scale == 1:
-        return maps
-    height, width = (max(1, round(n * scale)) for n in maps.x.shape[-2:])
-    # PyTorch has no antialiasing for bfloat16 on a CPU
-    x: Tensor = F.interpolate(maps.x.float(), (height, width), mode="bilinear", antialias=True)
-    return replace(maps, x=x.to(maps.x.dtype))
+    return replace(maps, x=resized(maps.x, scale))

@@ -190,8 +190,9 @@ class DetrSpace(ElasticSpace):
 
     def units_of(self, model: Any) -> list[Unit]:
         """The chain of units around the modules of a detector."""
-        from search_spaces.detr.backbones import SCALE, Resize
+        from search_spaces.detr.backbones import Resize
         from search_spaces.detr.chain import Chain
+        from search_spaces.resizing import SCALE
 
         around = (SCALE,) if SCALE in self.positions else ()
         widths = self.backbone.widths(), self.backbone.level_entries()

@@ -19,6 +19,7 @@ from paretopath.elastic.exits import exit_paths
 from paretopath.errors import InvalidValueError, UntrainedClassifier
 from paretopath.weights.new import new_parameters
 from search_spaces.blocks.space import BlocksSpace
+from search_spaces.resizing import resized
 from tests.search_spaces.space_contract import MacsOnly, SpaceContract, torchs_count
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -32,6 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "model": "test_efficientnet",
         "arguments": {"num_classes": 7, "in_chans": 1, "pad_type": "same"},
         "input_shape": [1, 64, 64],
+        "input_scales": [0.75, 1.0],
     },
     "attention's heads, with a table for them": {
         "model": "swin_tiny_patch4_window7_224",
@@ -376,6 +378,22 @@ def behind(space: BlocksSpace, name: str) -> list[str]:
 def test_exits_that_can_not_be_are_refused(exits: Any, message: str) -> None:
     with pytest.raises(InvalidValueError, match=message):
         make_space(**{**SMALL["resnet"], "exits": exits})
+
+
+@pytest.mark.parametrize("name", ["resnet", "one's own, with long skips"])
+def test_a_path_at_another_size_is_the_original_on_smaller_images(name: str) -> None:
+    space = make_space(**SMALL[name], input_scales=[0.75, 1.0])
+    model = space.build()
+    images = torch.randn(2, *space.input_shape)
+    path = space.canonical({"input_scale": 0.75})
+    with torch.no_grad(), model.active(path):
+        expected = original_of(model)(resized(images, 0.75))
+        torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_sizes_that_a_model_can_not_take_are_refused() -> None:
+    with pytest.raises(InvalidValueError, match="input_scales: model can't take images of 8 x 8 "):
+        make_space(**ATTENTION["timm's"], input_scales=[0.5, 1.0])
 
 
 def test_exits_need_a_classifier() -> None:
