@@ -15,6 +15,7 @@ from search_spaces.detr.swin import SwinBackbone
 from search_spaces.ofa_resnet import OfaResNet50Space
 from search_spaces.ofa_resnet_units import STAGE_WIDTHS, WIDTHS, channels
 from search_spaces.resizing import SCALE, resized
+from search_spaces.widths import head_counts
 
 PREFIX = "backbone."
 OFA = "ofa_resnet50"
@@ -44,6 +45,7 @@ class Backbone:
         *,
         kind: str | None,
         keep_ratios: tuple[float, ...],
+        head_ratios: tuple[float, ...],
         divisor: int,
     ) -> "Backbone | SwinBackbone":
         """The backbone of a detector's config.
@@ -51,19 +53,21 @@ class Backbone:
         Args:
             config: mmdet's, of the backbone.
             kind: ``ofa_resnet50`` in its place; None for the config's own.
-            keep_ratios, divisor: see :class:`~search_spaces.blocks.space.BlocksSpace`.
+            keep_ratios, head_ratios, divisor: see :class:`~search_spaces.blocks.space.BlocksSpace`.
         """
         outputs = tuple(config.get("out_indices", (0, 1, 2, 3)))
         learns = not config.get("norm_eval", False)
         if kind == OFA:
             return cls(OfaResNet50Space(resolutions=(224,)), outputs, learns)
         if config.get("type") == "SwinTransformer":
-            return SwinBackbone(tuple(config["depths"]), keep_ratios, divisor)
+            heads = tuple(head_counts(heads, head_ratios) for heads in config["num_heads"])
+            return SwinBackbone(tuple(config["depths"]), heads, keep_ratios, divisor)
         inner = BlocksSpace(
             model="search_spaces.detr.library:build",
             arguments={"config": dict(config)},
             input_shape=(int(config.get("in_channels", 3)), _PLANNED_ON, _PLANNED_ON),
             keep_ratios=keep_ratios,
+            head_ratios=head_ratios,
             divisor=divisor,
         )
         return cls(inner, outputs, learns)

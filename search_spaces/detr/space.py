@@ -38,7 +38,8 @@ class DetrSpace(ElasticSpace):
 
     - ``input_scale``: share of the images' height and width that the detector works on;
     - ``backbone.B.run``, ``backbone.B.keep_ratio``: see
-      :class:`~search_spaces.blocks.space.BlocksSpace`; or, prefixed likewise, those of
+      :class:`~search_spaces.blocks.space.BlocksSpace`; ``backbone.B.heads``, of a Swin transformer:
+      attention heads kept; or, prefixed likewise, those of
       :class:`~search_spaces.ofa_resnet.OfaResNet50Space` but for ``image_size``;
     - ``encoder.E.run``: whether the layer runs; ``encoder.E.heads``: attention heads kept;
       ``encoder.E.points``: the points of each map at which a head of deformable attention looks,
@@ -110,6 +111,7 @@ class DetrSpace(ElasticSpace):
             self.model["backbone"],
             kind=None if backbone == "as_configured" else backbone,
             keep_ratios=fractions("keep_ratios", keep_ratios),
+            head_ratios=fractions("head_ratios", head_ratios),
             divisor=divisor,
         )
         self.is_two_stage = self.model["type"] in TWO_STAGE

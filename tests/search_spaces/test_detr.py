@@ -166,6 +166,19 @@ class TestMaskRcnnOnSwin(DetectorContract):
         """Logits of anchors: rounding may change which regions come next."""
         return torch.cat([logits.flatten(1) for logits in output.anchor_logits], 1)
 
+    @torch.inference_mode()
+    def test_heads_left_out_are_as_heads_of_which_nothing_is_read(
+        self, model: ElasticModel, images: torch.Tensor
+    ) -> None:
+        name = "backbone.stages.0.blocks.1"  # of shifted windows
+        with model.active({f"{name}.heads": 1}):
+            found = self.nearly(model(images))
+        blind = copy.deepcopy(model)
+        attention = blind.units[name.replace(".", "_")].body.attention.w_msa
+        attention.proj.weight[:, 4:] = 0  # the second head's channels
+        torch.testing.assert_close(self.nearly(blind(images)), found, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(self.nearly(model(images)), found, rtol=1e-3, atol=1e-3)
+
 
 @pytest.mark.parametrize(
     "options",
