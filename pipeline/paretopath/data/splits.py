@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from paretopath.data.order import EpochBatches, EpochShuffle
+from paretopath.data.workers import ended_by_its_parent_alone
 from paretopath.errors import DataError, InvalidValueError, nearest
 from paretopath.progress import PhaseListener, Progress, unheard
 
@@ -262,6 +263,7 @@ class DataSplits:
             **order,
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=ended_by_its_parent_alone,
             pin_memory=torch.cuda.is_available(),
             collate_fn=_as_is,
         )
