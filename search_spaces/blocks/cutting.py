@@ -5,7 +5,7 @@ is live at a cut is the state: one tensor, or a tuple of several, so a long skip
 """
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -226,6 +226,12 @@ class _Tracer(fx.Tracer):
         value = self.value(obj.node)
         return super().to_bool(obj) if isinstance(value, Tensor) else bool(value)
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        return (obj[i] for i in range(len(self.value(obj.node))))  # type: ignore[index]
+
     def value(self, node: fx.Node) -> Any:
         """What a node gives for the example."""
         if node not in self._values:
@@ -247,6 +253,15 @@ class _Tracer(fx.Tracer):
         if node.op == "call_module":
             return self.root.get_submodule(node.target)(*args, **kwargs)
         return getattr(args[0], node.target)(*args[1:], **kwargs)
+
+
+class _Proxy(fx.Proxy):
+    """A stand-in that has the length of what it stands for."""
+
+    tracer: _Tracer
+
+    def __len__(self) -> int:
+        return len(self.tracer.value(self.node))
 
 
 def _defaults(model: nn.Module) -> dict[str, Any]:

@@ -7,13 +7,13 @@ it.
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from search_spaces.blocks.layers import can_be_narrowed, inputs, outputs
 from search_spaces.blocks.spans import Group, Span
@@ -43,7 +43,7 @@ class Found:
     left: Mapping[str, str]
 
 
-def find_groups(body: nn.Module, state: Any) -> Found:
+def find_groups(body: nn.Module, state: Any, attention: Collection[str] = ()) -> Found:
     """The groups of channels of a piece.
 
     It runs a copy: some modules keep what they computed, and autograd's graph with it.
@@ -51,17 +51,22 @@ def find_groups(body: nn.Module, state: Any) -> Found:
     Args:
         body: takes a state and gives the next one.
         state: an example.
+        attention: names of modules that hand on their input's shape: they are passed over where
+            torch-pruning can't follow the whole.
     """
     if sum(isinstance(module, nn.Conv2d | nn.Linear) for module in body.modules()) < 2:
         return Found((), {})  # channels need a layer that makes them and one that reads them
     body = copy.deepcopy(body)
     left: dict[str, str] = {}
     try:
-        with torch.enable_grad():
-            found = list(_torch_prunings(body, state, left))
-    except Exception as error:  # operators that torch-pruning does not know
+        found = _torch_prunings(body, state, left)
+    except Exception as error:  # operators, or reshapes, that torch-pruning does not know
         said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        return Found((), {"": f"torch-pruning can't follow it ({said})"})
+        nothing = Found((), {"": f"torch-pruning can't follow it ({said})"})
+        for module in attention:
+            body.set_submodule(module, _PassedOn())
+        again = find_groups(body, state) if attention else nothing
+        return nothing if "" in again.left else again
     modules = dict(body.named_modules())
     groups, taken = [], set[str]()
     for members in _coupled_by_groups(found, modules):
@@ -137,7 +142,8 @@ class _Probe(nn.Module):
         own = list(self.others)
         for (key, entry), leaf in zip(self.entries.items(), leaves, strict=True):
             own[int(key)] = entry(leaf)
-        return self.body(tree_unflatten(own, self.structure))
+        out = self.body(tree_unflatten(own, self.structure))
+        return [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
 
 
 def _is_probed(leaf: Any) -> bool:
@@ -151,13 +157,22 @@ def _entry(leaf: Tensor) -> nn.Module:
     return nn.Linear(leaf.shape[-1], leaf.shape[-1], device=leaf.device, dtype=leaf.dtype)
 
 
-def _torch_prunings(body: nn.Module, state: Any, left: dict[str, str]) -> Iterator[_Members]:
+class _PassedOn(nn.Module):
+    """In the place of attention: its input."""
+
+    def forward(self, x: Tensor, *others: Any, **named: Any) -> Tensor:
+        return x
+
+
+@torch.enable_grad()
+def _torch_prunings(body: nn.Module, state: Any, left: dict[str, str]) -> list[_Members]:
     """Its groups; ``left`` takes the layers whose channels are lost on their way, and why."""
     probe = _Probe(body, state)
     leaves = tuple(leaf for leaf in tree_flatten(state)[0] if _is_probed(leaf))
     graph = torch_pruning.DependencyGraph()
     graph.build_dependency(probe, example_inputs=leaves, verbose=False)
     names = {module: name for name, module in body.named_modules()}
+    groups: list[_Members] = []
     seen = set[str]()
     for module in [m for m in names if isinstance(m, nn.Conv2d | nn.Linear)]:
         if module not in graph.module2node or names[module] in seen:
@@ -171,7 +186,8 @@ def _torch_prunings(body: nn.Module, state: Any, left: dict[str, str]) -> Iterat
             left[names[module]] = str(error)
             continue
         seen |= set(found.makers)
-        yield found
+        groups.append(found)
+    return groups
 
 
 def _members(

@@ -18,7 +18,7 @@ from search_spaces.blocks.attention import SplitAttention
 from search_spaces.blocks.layers import BlockLinear, Part, can_be_narrowed, inputs, outputs
 from search_spaces.blocks.spans import Group, Span
 
-_COUNTS = ("num_heads", "num_attention_heads")
+_COUNTS = ("num_heads", "num_attention_heads", "heads")
 _WIDTHS = ("attn_dim", "all_head_dim", "all_head_size")
 _PROJECTIONS = (
     (("qkv",), ("proj",)),

@@ -114,8 +114,8 @@ class _Look:
 
 
 def _look(piece: Piece, body: nn.Module, state: Any) -> _Look:
-    found = find_groups(body, state)
     like_attention = list(find_heads(body))
+    found = find_groups(body, state, [group.name for group in like_attention if group.name])
     heads, wrong_heads = tried(body, like_attention, state)
     taken = set[str]().union(*map(_layers, heads))
     others = [group for group in _without_gates(found.groups) if not taken & _layers(group)]

@@ -61,6 +61,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "mobilevit_xxs": {"input_shape": [3, 64, 64]},
     "densenet121": {"input_shape": [3, 32, 32]},
     "vgg11_bn": {"input_shape": [3, 32, 32], "arguments": {"mlp_ratio": 1 / 16}},
+    "twins_svt_small": {"input_shape": [3, 64, 64]},
 }
 
 # The same architectures with fewer blocks and channels.
@@ -72,6 +73,7 @@ SHALLOW: dict[str, dict[str, Any]] = {
     "mobilevit_xxs": {"blocks": mobilevit.model_cfgs["mobilevit_xxs"].blocks[:4:2]},
     "densenet121": {"block_config": [2, 3, 2, 2], "growth_rate": 8},
     "vgg11_bn": {"mlp_ratio": 1 / 64, "num_classes": 5},
+    "twins_svt_small": {"embed_dims": [8, 16, 16, 32], "depths": [2, 2, 1, 1], "img_size": 64},
 }
 
 # Each kind of attention; all have four heads.
@@ -174,8 +176,11 @@ class Asking(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != self.inner.head.weight.dtype or x.shape[-1] % 4:
             raise ValueError("not made for these images")
-        if (self.asks == "count" and len(x) > 99) or (self.asks == "content" and x.max() > 99):
+        if len(x) > 99 or (self.asks == "content" and x.max() > 99):
             x = x / 2
+        if self.asks == "count":
+            for _ in range(x.shape[0] // 99):
+                x = x / 2
         out: Tensor = self.inner(x)
         return out
 
