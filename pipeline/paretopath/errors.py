@@ -63,6 +63,10 @@ class LaunchError(ParetopathError, RuntimeError):
     """Jobs that a cluster does not take, or that ended without a result."""
 
 
+LISTED, MANY = 12, 40
+"""Choices that a sentence lists; and how many there are where it lists none."""
+
+
 def nearest(got: object, legal: Iterable[object]) -> str:
     """The end of an error's sentence: the legal choices and the one that was probably meant.
 
@@ -71,9 +75,14 @@ def nearest(got: object, legal: Iterable[object]) -> str:
         legal: the choices that exist, in the order to print them.
 
     Returns:
-        For example ``legal: vit, segformer; did you mean 'vit'?``.
+        For example ``legal: vit, segformer; did you mean 'vit'?``. Of a great many, the guess
+        alone: ``did you mean 'resnet18'? (1492 are legal)``.
     """
     choices = [str(choice) for choice in legal]
-    listed = ", ".join(choices[:12]) + (f", … ({len(choices)} in all)" if len(choices) > 12 else "")
     close = get_close_matches(str(got), choices, n=1, cutoff=0.5)
-    return f"legal: {listed}" + (f"; did you mean {close[0]!r}?" if close else "")
+    guess = f"did you mean {close[0]!r}?" if close else ""
+    if len(choices) > MANY:
+        return f"{guess} ({len(choices)} are legal)".strip()
+    listed = ", ".join(choices[:LISTED])
+    more = f", … ({len(choices)} in all)" if len(choices) > LISTED else ""
+    return f"legal: {listed}{more}" + (f"; {guess}" if guess else "")

@@ -31,6 +31,17 @@ def extras(group: str, name: str) -> list[str]:
     return [] if entry is None else entry.extras
 
 
+def require(group: str, name: str, *, kind: str) -> None:
+    """InvalidValueError where :func:`find` knows no such name; nothing is imported."""
+    if ":" in name or name in _registered(group):
+        return
+    known = names(group)
+    legal = nearest(name, [*known, "module:Class"])
+    if not known:
+        legal = "the package registers none: install it again (uv sync)"
+    raise InvalidValueError(f"there is no {kind} {name!r}; {legal}")
+
+
 def find(group: str, name: str, *, kind: str) -> Any:
     """Imports what a name stands for.
 
@@ -42,13 +53,8 @@ def find(group: str, name: str, *, kind: str) -> Any:
     Raises:
         InvalidValueError: there is no such name, or its module can't be imported.
     """
+    require(group, name, kind=kind)
     entry = _registered(group).get(name)
-    if ":" not in name and entry is None:
-        known = names(group)
-        legal = nearest(name, [*known, "module:Class"])
-        if not known:
-            legal = "the package registers none: install it again (uv sync)"
-        raise InvalidValueError(f"there is no {kind} {name!r}; {legal}")
     module, _, attribute = name.partition(":")
     if entry is not None:
         module, attribute = entry.module, entry.attr

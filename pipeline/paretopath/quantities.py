@@ -56,6 +56,11 @@ def percent(value: float | None, error: float | None = None) -> str:
     return f"{100 * value:.1f}" + (f" ± {100 * error:.1f} %" if error is not None else " %")
 
 
+def words(name: str) -> str:
+    """A name that recipes have, as people read it: ``closed form``."""
+    return name.replace("_", " ")
+
+
 def counted(number: int, noun: str) -> str:
     """A number of things: ``1 path``, ``2 paths``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

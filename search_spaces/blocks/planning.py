@@ -41,13 +41,13 @@ class Plan:
     Attributes:
         units: in the order in which they run.
         left: for each module, or layer, that keeps its form though it might not have to: why.
-        classifier: the layer that runs last.
+        classifiers: the layers that give the classes.
         output: what the model gives for the example.
     """
 
     units: tuple[UnitPlan, ...]
     left: Mapping[str, str]
-    classifier: str
+    classifiers: tuple[str, ...]
     output: Any
 
 
@@ -84,7 +84,7 @@ def plan(model: nn.Module, images: Tensor) -> Plan:
         if units:
             units[-1] = replace(units[-1], gives=_shape(state))
         units.append(UnitPlan(piece, look.groups, look.sum))
-    return Plan(tuple(units), left, weights.last(), weights.output)
+    return Plan(tuple(units), left, weights.classifiers(), weights.output)
 
 
 def _shape(state: Any) -> tuple[int, ...] | None:

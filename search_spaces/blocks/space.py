@@ -62,7 +62,6 @@ class BlocksSpace(ElasticSpace):
         head_ratios: shares, in (0, 1], of the attention heads that a unit may keep; rounded up.
         skippable: names of the units that a path may skip, ``all`` that can be, or ``none``.
         divisor: channels that are kept are a multiple of it, where there are enough.
-
         exits: names of the units behind which an exit sits, ``stages`` for the last of each stage,
             or ``none``. A head is the mean of the features, a norm and a linear layer, and is
             trained, or solved, on the frozen rest.
@@ -100,7 +99,7 @@ class BlocksSpace(ElasticSpace):
         self.plan = found.units
         self._names = frozenset(example.state_dict())
         self.left = dict(found.left)
-        self.classifier = found.classifier
+        self.classifiers = found.classifiers
         self.batch_norm_per_path = any(isinstance(m, nn.BatchNorm2d) for m in example.modules())
         ratios = fractions("keep_ratios", keep_ratios)
         can_skip = [unit.piece.name for unit in found.units if unit.sum is not None]
@@ -165,7 +164,7 @@ class BlocksSpace(ElasticSpace):
             load_reference(
                 model,
                 checkpoint,
-                replaceable=(f"{self.classifier}.",),
+                replaceable=tuple(f"{name}." for name in self.classifiers),
                 adapt=lambda state: self.original.convert(state, model),
             )
         units = self.units_of(model)

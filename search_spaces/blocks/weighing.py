@@ -6,6 +6,7 @@ of blocks (the model, its stages, containers) holds them.
 """
 
 from collections import Counter
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -63,9 +64,16 @@ class Weights:
         """Whether a module that is called as one has at least two layers."""
         return self._layers[name] > 1
 
-    def last(self) -> str:
-        """The layer that ran last: a classifier, most likely."""
-        return list(self._own)[-1] if self._own else ""
+    def classifiers(self) -> tuple[str, ...]:
+        """The layers that ran last, as many as have one output a class: two where a model learned
+        from a teacher too.
+        """
+        *_, last = self._own or ("",)
+        if not isinstance(self.output, Tensor) or self.output.ndim < 2:
+            return (last,)
+        classes = self.output.shape[1]
+        ends = takewhile(lambda n: len(self.modules[n].weight) == classes, reversed(self._own))  # type: ignore[arg-type]
+        return tuple(ends) or (last,)
 
     def holders(self) -> set[str]:
         """The modules that hold blocks, and so are traced through; the model, named ``""``, too."""

@@ -428,3 +428,14 @@ def test_a_checkpoint_of_other_classes_or_none_leaves_the_classifier_new(
     assert {name.split(".body.")[1] for name in new_parameters(model)} == {"fc.weight", "fc.bias"}
     state = space.original_state(model)
     assert torch.equal(state["conv1.weight"], known["conv1.weight"])
+
+
+def test_a_model_with_two_classifiers_gets_both_anew(tmp_path: Path) -> None:
+    arguments = {"img_size": 32, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    name = "deit_tiny_distilled_patch16_224"
+    torch.save(timm.create_model(name, **arguments).state_dict(), tmp_path / "other.pth")
+    space = BlocksSpace(model=name, arguments={**arguments, "num_classes": 5}, exits="none")
+    with pytest.warns(UntrainedClassifier, match="of 1000 classes, but the model's has 5"):
+        new = new_parameters(space.build(str(tmp_path / "other.pth")))
+    wanted = {f"{head}.{part}" for head in ("head", "head_dist") for part in ("weight", "bias")}
+    assert {name.split(".body.")[1] for name in new} == wanted

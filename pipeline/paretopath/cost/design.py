@@ -1,7 +1,5 @@
 """Finds a hardware description: a preset by name, a file of ours, or a pair of ZigZag's files."""
 
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import yaml
@@ -9,6 +7,7 @@ import yaml
 from paretopath.cost.hardware import Hardware, parse_hardware, read_yaml
 from paretopath.cost.zigzag_format import is_zigzag, parse_zigzag
 from paretopath.errors import HardwareError, nearest
+from paretopath.recipe.presets import preset_names, presets, require_preset
 
 
 def load_design(
@@ -55,24 +54,7 @@ def load_design(
     return parse_hardware(data, origin=str(hardware))
 
 
-def preset_names() -> list[str]:
-    """The names that :func:`read_preset` knows."""
-    return sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in _presets().iterdir()
-        if entry.name.endswith(".yaml")
-    )
-
-
 def read_preset(name: str) -> Hardware:
     """Hardware by name; HardwareError if there is none."""
-    if name not in preset_names():
-        raise HardwareError(
-            f"there is no hardware preset {name!r}; {nearest(name, preset_names())}"
-        )
-    text = (_presets() / f"{name}.yaml").read_text()
+    text = (presets() / f"{require_preset(name)}.yaml").read_text()
     return parse_hardware(yaml.safe_load(text), origin=f"preset {name}")
-
-
-def _presets() -> Traversable:
-    return resources.files("paretopath.cost") / "presets"

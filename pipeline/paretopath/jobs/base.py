@@ -19,7 +19,7 @@ from paretopath.run import Run, Scoring
 from paretopath.tasks.registry import create_task
 from paretopath.training.epoch import EpochListener
 from paretopath.weights.files import is_elastic, load_into
-from paretopath.weights.new import COPIED_EXITS, mark_new, new_parameters, unmark
+from paretopath.weights.new import COPIED_EXITS, mark_new, new_parameters, plain_name, unmark
 
 _NAMED = 4  # tensors that a sentence names
 
@@ -68,7 +68,7 @@ class Learning:
 def _lacking(new: Mapping[str, str]) -> str:
     """Why tensors are new, and which."""
     reasons = " and ".join(dict.fromkeys(new.values()))
-    names = [name.removeprefix("units.") for name in new]
+    names = [plain_name(name) for name in new]
     more = f" and {len(names) - _NAMED} more tensors" if len(names) > _NAMED else ""
     return f"the weights have {reasons}: {', '.join(names[:_NAMED])}{more} are"
 
@@ -117,7 +117,7 @@ def _require_finite(model: ElasticModel, weights: object) -> None:
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(
-                f"weights must be finite, but {weights} has others in {name.removeprefix('units.')}"
+                f"weights must be finite, but {weights} has others in {plain_name(name)}"
                 f": their training diverged, or the file was damaged"
             )
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import yaml
 
-from paretopath.cost.design import preset_names
 from paretopath.data.looking import PictureFolder, look_at
 from paretopath.elastic.proposal import Proposal
 from paretopath.elastic.registry import space_class
-from paretopath.errors import CheckpointError, InvalidValueError, nearest
+from paretopath.errors import CheckpointError
 from paretopath.files import write_atomically
 from paretopath.jobs.planning import SearchPlan, plan_search
 from paretopath.progress import PhaseListener, unheard
 from paretopath.recipe import load_recipe, parse_budget
+from paretopath.recipe.presets import require_preset
 from paretopath.run import Run, default_directory
 from paretopath.weights.foreign import split_key
 
@@ -89,12 +89,7 @@ def draft(
     Raises:
         ParetopathError: one of them does not exist or can't be read.
     """
-    legal = [*preset_names(), DEVICE]
-    if hardware not in legal:
-        raise InvalidValueError(
-            f"hardware must be a preset or {DEVICE}, but got {hardware!r}; "
-            f"{nearest(hardware, legal)}"
-        )
+    require_preset(hardware, other=DEVICE)
     if budget is not None:
         parse_budget(budget, "ms" if hardware == DEVICE else "mJ", 1.0)
     if weights is not None and not Path(split_key(weights)[0]).exists():

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from paretopath.devices import check_device
+from paretopath.recipe.presets import require_preset
 from paretopath.recipe.section import LocalFile, Number, Section, Texts, is_url
 
 DEFAULT_PRESET = "magnet-16nm"
@@ -69,6 +70,11 @@ class Hardware(Section):
         """What is said about a device, as arguments of its cost model."""
         names = ("device", "batch_size", "threads", "precision", "channels_last")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @field_validator("preset")
+    @classmethod
+    def _a_preset(cls, value: str | None) -> str | None:
+        return None if value is None else require_preset(value)
 
     @field_validator("device")
     @classmethod

@@ -47,6 +47,13 @@ def new_parameters(model: nn.Module) -> dict[str, str]:
     }
 
 
+def plain_name(name: str) -> str:
+    """A parameter's name without what the chain of units puts before it; as the original model has
+    it, where its unit holds pieces of that (``units.UNIT.body.NAME``).
+    """
+    return name.partition(".body.")[2] or name.removeprefix("units.")
+
+
 def unmark(model: nn.Module, why: str) -> list[nn.Module]:
     """Takes marks of one reason away; the modules that had them."""
     found = []

@@ -23,12 +23,14 @@ from tests.pipeline.cli.command import run_here
 @contextmanager
 def files_up_to(size: int) -> Iterator[None]:
     """A disk that is full once a file has so many bytes, for root too."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # Python would keep what it wrote of a module, and trip over it
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[0][1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before[0])
+        sys.dont_write_bytecode = before[1]
 
 
 def one_sentence(capsys: pytest.CaptureFixture[str]) -> str:

@@ -9,10 +9,11 @@ import pytest
 
 from paretopath.cost import CostTable, create
 from paretopath.cost.accelerator import AcceleratorModel, Objective
-from paretopath.cost.design import preset_names, read_preset
+from paretopath.cost.design import read_preset
 from paretopath.cost.hardware import LEVELS
 from paretopath.elastic.registry import create_space
 from paretopath.errors import HardwareError, InvalidValueError
+from paretopath.recipe.presets import preset_names
 from paretopath.tracing import Layer
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from paretopath.cost import create
-from paretopath.cost.design import load_design, preset_names, read_preset
+from paretopath.cost.design import load_design, read_preset
 from paretopath.cost.zigzag_format import zigzag_accelerator, zigzag_mapping
 from paretopath.errors import HardwareError
+from paretopath.recipe.presets import preset_names
 from paretopath.tracing import Layer
 
 LAYERS = [

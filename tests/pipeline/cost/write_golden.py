@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paretopath.cost import create
-from paretopath.cost.design import preset_names
+from paretopath.recipe.presets import preset_names
 from paretopath.tracing import Layer
 
 FILE = Path(__file__).with_name("golden.json")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from paretopath import jobs
+from paretopath.cli.tables.front import front_table
 from paretopath.deploy.dynamic_model import DynamicModel
 from paretopath.errors import RunDirectoryError
 from paretopath.front import Front
@@ -33,6 +34,8 @@ def test_every_path_selected_is_measured_and_what_it_got_lies_beside_the_weights
     job, front = solve(run)
     assert job.name == MODE and len(job.paths) == len(front.points)
     assert all(MODE in point.retrained for point in front.points)
+    titles = [str(column.header) for column in front_table(front, front.points).columns]
+    assert any("retrained\nclosed form" in title for title in titles)
     assert run.weights_file.read_bytes() == before
     model = load_model(build_space(run.recipe), run.weights_file, run)
     for path in job.paths:

@@ -246,8 +246,6 @@ def test_policies_go_with_the_weights_that_they_were_found_with(
     assert jobs.search_run(run).policies == left[1].policies  # nothing was retrained
     jobs.collect(run, "separate", [])
     assert run.front().policies == left[1].policies
-    jobs.collect(run, "shared", [])
-    assert run.front().policies == ()
 
 
 def test_the_command_finds_policies_once_and_then_chooses_among_them(
@@ -291,3 +289,23 @@ def test_bounds_that_cannot_be_are_one_sentence(
 ) -> None:
     assert run_here("exits", left[0], *arguments) == 2
     assert sentence in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_shared_retraining_says_that_policies_are_gone_and_keeps_those_found_after_it(
+    left: tuple[Path, Front], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(left[0], tmp_path / "run")
+    run = Run.open(tmp_path / "run", device="cpu")
+    overrides = {"retrain.epochs": 1, "retrain.warmup_epochs": 0.0}
+    run = Run(run.directory, run.recipe.with_overrides(overrides), device="cpu")
+
+    def retrained() -> Front:
+        (job,) = jobs.plan_retraining(run, selection="knee", mode="shared")
+        return jobs.collect(run, "shared", jobs.retrain(run, job))
+
+    assert not retrained().policies
+    assert f"paretopath exits {run.directory} finds them anew" in caplog.text
+    caplog.clear()
+    anew = jobs.exits_run(run)
+    assert anew.policies and retrained().policies == anew.policies
+    assert "finds them anew" not in caplog.text

@@ -188,7 +188,7 @@ MISTAKES = [
         "4: search.latency_budget: a budget's unit must be one that ",
     ),
     (
-        "hardware: {preset: simba, hardware: a.yaml}",
+        "hardware: {preset: simba-like, hardware: a.yaml}",
         "4: hardware: preset and hardware exclude each other",
     ),
     (
@@ -478,3 +478,8 @@ def test_racing_compares_at_rising_shares(write: Any, racing: str) -> None:
 def test_racing_can_be_switched_off(write: Any) -> None:
     assert load_recipe(write(MINIMAL)).search.racing is not None
     assert load_recipe(write(MINIMAL + "search: {racing: null}")).search.racing is None
+
+
+def test_a_preset_that_there_is_not_is_refused_where_it_stands(write: Any) -> None:
+    said = mistake(write(MINIMAL + "hardware: {preset: magnet}\n"))
+    assert said.startswith("4: hardware.preset: there is no hardware preset 'magnet'; legal: ")

@@ -127,6 +127,14 @@ def test_a_checkpoint_may_lack_a_whole_head_and_not_a_part_of_it(
     assert list(new_parameters(model)) == ["2.weight", "2.bias"]
 
 
+def test_a_decoder_without_its_classifier_lacks_the_classifier_alone(tmp_path: Path) -> None:
+    file, _ = saved(tmp_path, lambda s: {n: t for n, t in s.items() if not n.startswith("2.")})
+    model = net(4)
+    with pytest.warns(UntrainedClassifier, match="no classifier, but the model's has 4"):
+        load_reference(model, file, replaceable=("2.",), heads=("1.",))
+    assert list(new_parameters(model)) == ["2.weight", "2.bias"]
+
+
 def test_files_of_other_kinds_are_refused_without_bad_advice(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("name: a\n")
     torch.jit.save(torch.jit.script(nn.Linear(1, 1)), tmp_path / "b.pt")

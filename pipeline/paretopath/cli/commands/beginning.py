@@ -100,6 +100,7 @@ def init(
             f"init needs a model and a folder of images, but {missing} is not given; "
             f"--interactive asks for them"
         )
+    _refuse_wrong_names(hardware, space)
     from paretopath import jobs
     from paretopath.cli.progressing import Progressing
     from paretopath.cli.tables.beginning import found_json, found_table
@@ -123,6 +124,16 @@ def init(
     out.print(found_table(drafted, plan))
     out.print(f"\nWritten: {output}")
     out.print(f"Next: paretopath search {output}")
+
+
+def _refuse_wrong_names(hardware: str | None, space: str) -> None:
+    """Refuses a typo before anything that takes seconds to import."""
+    from paretopath import plugins
+    from paretopath.recipe.presets import require_preset
+
+    if hardware is not None:
+        require_preset(hardware, other="device")
+    plugins.require(plugins.FAMILIES, space, kind="search space")
 
 
 def _arguments(given: list[str]) -> dict[str, Any]:

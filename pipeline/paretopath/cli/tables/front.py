@@ -11,7 +11,7 @@ from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import Front, Point, select, to_record
 from paretopath.jobs import Rescored
 from paretopath.paths import ExecutionPath
-from paretopath.quantities import UNKNOWN, percent
+from paretopath.quantities import UNKNOWN, percent, words
 
 ROWS = 24  # of a front that was not asked for by itself
 
@@ -72,9 +72,10 @@ def _retrained(rows: Sequence[Point], mode: str | None) -> list[Column]:
         made = [point.retrained.get(name) for point in rows]
         validation = [percent(m.accuracy, m.error) if m else UNKNOWN for m in made]
         test = [percent(m.test_accuracy, m.test_error) if m else UNKNOWN for m in made]
-        columns.append(Column(f"retrained\n{name}\n(val.)", validation))
+        title = f"retrained\n{words(name)}"
+        columns.append(Column(f"{title}\n(val.)", validation))
         rank = 0 if len(modes) == 1 else 2
-        columns.append(Column(f"retrained\n{name}\n(test)", test, rank=rank))
+        columns.append(Column(f"{title}\n(test)", test, rank=rank))
     return columns
 
 

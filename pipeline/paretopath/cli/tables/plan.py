@@ -13,6 +13,7 @@ from paretopath.jobs import SearchPlan, WeightsPlan
 from paretopath.paths import Value
 from paretopath.quantities import counted, percent
 from paretopath.recipe import Recipe
+from paretopath.weights.new import plain_name
 
 _NAMED = 3  # decisions of the same values that are named
 
@@ -136,7 +137,7 @@ def weights_line(plan: SearchPlan) -> str:
 def _learned(weights: WeightsPlan, trained: str) -> str:
     if weights.trains == "none":
         return ""
-    new = [name.removeprefix("units.") for name in weights.new]
+    new = [plain_name(name) for name in weights.new]
     lacking = f"; they lack {_listed(new)}" if new else ""
     which = "all" if weights.trains == "all" else "these alone" if weights.new else ""
     return f"{lacking}; {which} {trained}"

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from paretopath.jobs import RetrainStatus
-from paretopath.quantities import UNKNOWN, percent
+from paretopath.quantities import UNKNOWN, percent, words
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -21,7 +21,7 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(split, justify="right", no_wrap=True)
     for row in rows:
         scores = [percent(row[split].value, row[split].error) for split in ("validation", "test")]
-        table.add_row(row["id"], row["weights"], *scores)
+        table.add_row(row["id"], words(row["weights"]), *scores)
     return table
 
 

@@ -1,6 +1,7 @@
 """Retraining: a job from its beginning, or from where it was stopped, to results on the front."""
 
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -15,6 +16,8 @@ from paretopath.progress import PhaseListener, unheard
 from paretopath.run import Run, build_scoring, build_space
 from paretopath.showing.tracking import Tracking, plain_decisions
 from paretopath.training.epoch import Epoch, EpochListener
+
+_log = logging.getLogger(__name__)
 
 
 def retrain(
@@ -145,7 +148,7 @@ def collect(run: Run, mode: str, results: Sequence[PathResult]) -> Front:
     """Puts results of retraining into the front and saves it.
 
     A retraining of several paths replaces the one before, so accuracies of paths that are no longer
-    in it go.
+    in it go; and so do policies, which were found with the weights of before.
     """
     by_id = {result.path.id: result.retrained() for result in results}
     front = run.front()
@@ -157,8 +160,16 @@ def collect(run: Run, mode: str, results: Sequence[PathResult]) -> Front:
         if point.id in by_id:
             retrained[mode] = by_id[point.id]
         changed.append(replace(point, retrained=retrained))
-    # policies go with the weights that they were found with
-    front = front.updated(changed).with_policies(() if mode == "shared" else front.policies)
+    policies = front.policies
+    if mode == "shared" and changed != list(front.everyone.values()):
+        policies = ()  # they go with the weights that they were found with
+        if front.policies:
+            _log.warning(
+                "policies for leaving early were found with the weights of before, and are not "
+                "kept: paretopath exits %s finds them anew",
+                run.directory,
+            )
+    front = front.updated(changed).with_policies(policies)
     front.save(run.front_file)
     return front
 

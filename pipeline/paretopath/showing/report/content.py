@@ -21,7 +21,7 @@ from paretopath.front import (
     select,
 )
 from paretopath.paths import ExecutionPath, Value
-from paretopath.quantities import SCALES
+from paretopath.quantities import SCALES, words
 
 MOST_TRIALS = 4000
 """How many trials of a run are drawn, so that a browser stays quick; figures rest on all."""
@@ -246,7 +246,7 @@ def _point_record(point: Point, decisions: _Decisions) -> dict[str, Any]:
         "samples": point.samples,
         "test": _measured(point.test_accuracy, point.test_error),
         "retrained": {
-            mode: {
+            words(mode): {
                 "validation": _measured(result.accuracy, result.error),
                 "test": _measured(result.test_accuracy, result.test_error),
             }

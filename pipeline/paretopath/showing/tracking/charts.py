@@ -7,6 +7,7 @@ from paretopath.costs import COST_NAMES
 from paretopath.evaluation.sensitivity import Sensitivity
 from paretopath.front import Front, TrialRecord
 from paretopath.paths import ExecutionPath, Value
+from paretopath.quantities import words
 from paretopath.showing.breakdown import Measured, Row
 from paretopath.showing.report import UnitCost
 
@@ -59,7 +60,7 @@ def line_rows(front: Front, search: str) -> Rows:
     """
     lines = {"searched": [(front.cost_of(p), p.accuracy) for p in front.points]}
     for mode in sorted({mode for point in front.points for mode in point.retrained}):
-        lines[f"retrained ({mode})"] = [
+        lines[f"retrained ({words(mode)})"] = [
             (front.cost_of(p), p.retrained[mode].accuracy)
             for p in front.points
             if mode in p.retrained
