@@ -30,7 +30,7 @@ from typing import Any
 import datasets
 import torch
 import torch_pruning
-from environment import save
+from environment import fast_forward, save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -139,7 +139,7 @@ def start(arguments: argparse.Namespace, *, search: bool = False) -> Run:
             "weights": str(Path(arguments.weights).absolute()),
             "data": data,
             "calibration": {"images": images},
-            "accuracy": {"precision": "bfloat16" if search else "float32"},
+            "accuracy": {"precision": "auto" if search else "float32"},
             "train": {**setup.train, "precision": "bf16-mixed"},
             "search": {"trials": arguments.trials, "cost": "macs"},
             "tracking": {"mode": "disabled"},
@@ -317,7 +317,7 @@ def trained(bench: Bench, module: nn.Module) -> nn.Module:
         torch.manual_seed(epoch)  # of the augmentation
         for images, labels in bench.images.data.loader("train", shuffle_seed=epoch):
             images = images.to(memory_format=torch.channels_last)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with fast_forward():
                 logits = module(images)
             nn.functional.cross_entropy(logits.float(), labels).backward()
             optimizer.step()

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from paretopath.devices import has_bfloat16
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -31,6 +33,11 @@ def hardware() -> dict[str, Any]:
         **{name: version(name) for name in ("torch", "timm", "optuna", "numpy")},
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def fast_forward() -> torch.autocast:
+    """Forward passes in bfloat16, where this CPU computes in it."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(torch.device("cpu")))
 
 
 def save(name: str, content: dict[str, Any]) -> None:

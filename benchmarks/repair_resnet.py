@@ -82,7 +82,7 @@ def start(arguments: argparse.Namespace, *, images: int | None = None) -> Run:
                 "eval_batch_size": 250,
             },
             "calibration": {"images": arguments.search_calibration if images else arguments.images},
-            "accuracy": {"precision": "bfloat16" if images else "float32"},
+            "accuracy": {"precision": "auto" if images else "float32"},
             "search": {
                 "trials": arguments.trials,
                 "cost": "macs",

@@ -8,7 +8,8 @@ FILE: a state dict for timm's vit_small_patch14_dinov2, run at 98 px. FOLDER: tr
 test_half.parquet with the columns image and label. A logistic classifier of the normalised class
 token and mean of the patches (the space's head ``linear``) is fitted on training images, with
 labels; paths are re-solved on others, without. DIR keeps the classifier. Accuracies are of the
-first images of test_half, forward passes in bfloat16; nothing is chosen on them.
+first images of test_half, forward passes in bfloat16 where this CPU has it; nothing is chosen on
+them.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import Any
 import datasets
 import torch
 import torchvision.transforms.v2 as transforms
-from environment import median, save
+from environment import fast_forward, median, save
 from torch import Tensor, nn
 
 from paretopath import create_space
@@ -77,8 +78,8 @@ def read(file: Path, start: int, count: int) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def run(module: nn.Module, images: Tensor) -> Tensor:
-    """Outputs of a model, in bfloat16, a batch after the other."""
-    with torch.autocast("cpu", torch.bfloat16):
+    """Outputs of a model, a batch after the other."""
+    with fast_forward():
         return torch.cat([module(batch).float() for batch in images.split(125)])
 
 

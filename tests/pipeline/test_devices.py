@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from paretopath.devices import check_device, find_device, keep_freed_memory
+from paretopath.devices import check_device, find_device, has_bfloat16, keep_freed_memory
 from paretopath.errors import InvalidValueError
 
 FAULTS = """
@@ -51,3 +52,12 @@ def test_kept_memory_is_not_mapped_anew():
 def test_glibcs_own_variables_have_the_last_word():
     kept, _ = page_faults("keep", MALLOC_MMAP_MAX_="65536")
     assert not kept
+
+
+@pytest.mark.parametrize(
+    ("own", "has"),
+    [({}, False), ({"amx_bf16": False}, False), ({"amx_bf16": True, "avx2": True}, True)],
+)
+def test_bfloat16_is_only_where_the_processor_has_it(own, has, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True} | own)
+    assert has_bfloat16(torch.device("cpu")) == has

@@ -123,8 +123,8 @@ class Accuracy(Section):
     )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         default="float32",
-        description="of forward passes that measure; auto: bfloat16 autocast on CUDA, float32 "
-        "elsewhere",
+        description="of forward passes that measure; auto: bfloat16 autocast where the device "
+        "computes in it (CUDA, CPUs with AMX), float32 elsewhere",
     )
     feature_mb: Number = Field(
         default=1024.0,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from paretopath.calibration.moments import draw
+from paretopath.devices import has_bfloat16
 from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.batch_norm import batch_norms
 from paretopath.elastic.batched import concatenated
@@ -68,7 +69,7 @@ class Scoring:
     ) -> "Scoring":
         """As a recipe says it."""
         wanted = recipe.accuracy.precision
-        half = wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda")
+        half = wanted == "bfloat16" or (wanted == "auto" and has_bfloat16(device))
         return cls(
             space,
             data,
