@@ -217,10 +217,10 @@ class _Tracer(fx.Tracer):
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
-    def create_proxy(self, *args: Any, **kwargs: Any) -> fx.Proxy:
+    def create_proxy(self, *args: Any, **kwargs: Any) -> Any:
         proxy: fx.Proxy = super().create_proxy(*args, **kwargs)
-        self.value(proxy.node)
-        return proxy
+        is_nothing = self.value(proxy.node) is None and proxy.node.op != "placeholder"
+        return None if is_nothing else proxy  # so that ``is None`` has an answer
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         value = self.value(obj.node)

@@ -165,17 +165,27 @@ class WithDefaults(nn.Module):
         return -out if is_causal else out
 
 
+class Unmasked(nn.Module):
+    """Images, and which of their pixels count: None where all do."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return x, None
+
+
 class Asking(nn.Module):
     """A model in a model, that asks what its images are, how many, or what is in them."""
 
     def __init__(self, asks: str) -> None:
         super().__init__()
-        self.inner = WithDefaults()
+        self.unmasked, self.inner = Unmasked(), WithDefaults()
         self.asks = asks
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != self.inner.head.weight.dtype or x.shape[-1] % 4:
             raise ValueError("not made for these images")
+        x, mask = self.unmasked(x)
+        if mask is not None and mask.any():
+            x = x * mask
         if len(x) > 99 or (self.asks == "content" and x.max() > 99):
             x = x / 2
         if self.asks == "count":
