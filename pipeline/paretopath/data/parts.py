@@ -56,6 +56,8 @@ def choose_parts(
     pieces = stratified(classes_of(train), list(carved.values()), seed=config.seed)
     for name, indices in zip([*carved, "train"], pieces, strict=True):
         parts[name] = (train, indices)
+    if unused := [name for name in sources if name not in owners]:
+        say(f"no part uses the source's {listed(unused)}: see data.splits")
     _say_shared(parts)
     for name, (_, indices) in parts.items():
         if len(indices) == 0:

@@ -35,7 +35,7 @@ _RULES = {
     "none_required": "must be null",
     "callable_type": "must be a Python class or function",
     "is_type": "must be a Python class",
-    "is_subclass_of": "must be a subclass of {class}",
+    "is_subclass_of": "must be a subclass of {class}, which no recipe can name: leave it out",
     "is_instance_of": "must be a {class}",
 }
 _LONGEST_VALUE = 60

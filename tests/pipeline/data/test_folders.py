@@ -120,3 +120,15 @@ def test_images_that_are_nearly_black_are_said(
     known = config.model_copy(update={"max_value": float(white)})
     load_data(known, input_shape=(1, 8, 8))
     assert "nearly black" not in caplog.text
+
+
+def test_splits_of_a_source_that_no_part_uses_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, "{}")
+    rows = [f"{colour}{index}.png,{colour}" for colour in COLOURS for index in range(10)]
+    for name, some in (("train", rows[::2]), ("valid", rows[1::2])):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["image,label", *some]) + "\n")
+    files = {"train": str(tmp_path / "train.csv"), "val": str(tmp_path / "valid.csv")}
+    load_data(data(source="csv", data_files=files), input_shape=(3, 8, 8))
+    assert "no part uses the source's 'val': see data.splits" in caplog.text

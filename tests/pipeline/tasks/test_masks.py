@@ -1,5 +1,6 @@
 """Data for segmentation: masks in step with images, scenes of digits."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +305,15 @@ def test_a_mask_in_colours_is_named_with_its_file(tmp_path: Path) -> None:
     config = table_config(tmp_path / "list.csv", source="csv")
     with pytest.raises(DataError, match=r"column 'annotation'.*\d\.png\): a mask must hold"):
         open_data(config, TASK, input_shape=(3, 8, 8), num_classes=2)
+
+
+def test_masks_that_are_jpegs_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for index in range(8):
+        Image.new("RGB", (8, 8), "grey").save(tmp_path / f"{index}.png")
+        Image.fromarray(halves(0, 255)).save(tmp_path / f"{index}.jpg", quality=100)
+    rows = [f"{index}.png,{index}.jpg" for index in range(8)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,mask", *rows]) + "\n")
+    config = Data(source="csv", data_files={"train": (str(tmp_path / "list.csv"),)}, target="mask")
+    with contextlib.suppress(DataError):  # of classes in between
+        open_data(config, TASK, input_shape=(3, 8, 8), num_classes=4)
+    assert caplog.text.count("masks are JPEGs, which keep values only nearly") == 1

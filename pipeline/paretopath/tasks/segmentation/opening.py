@@ -13,6 +13,7 @@ from paretopath.data.images import to_tensor
 from paretopath.data.loading import normalisation
 from paretopath.data.parts import choose_parts
 from paretopath.data.pictures import PictureColumn
+from paretopath.data.saying import say
 from paretopath.data.scenes import CLASSES, scenes
 from paretopath.data.sources import files_folder, open_tables
 from paretopath.data.splits import DataSplits, Indices
@@ -127,6 +128,8 @@ def _one_class(examples: MaskExamples) -> Indices:
 
 
 def _mask(value: Any) -> Tensor:
+    if getattr(value, "format", None) == "JPEG":
+        say("masks are JPEGs, which keep values only nearly: some pixels may have another class")
     array = np.array(value)
     if array.ndim != 2 or array.dtype.kind not in "iub":
         raise DataError(
