@@ -50,8 +50,8 @@ def look_at(folder: Path) -> PictureFolder:
     """What is in a folder of images.
 
     Args:
-        folder: as `datasets.load_dataset("imagefolder")` takes it: folders of classes, in folders
-            of splits (``train``, ``validation``, ``test``) or alone.
+        folder: folders of classes, in folders of splits (see
+            :data:`~paretopath.data.folders.SPLIT_FOLDERS`) or alone.
 
     Raises:
         DataError: there is no such folder, or no two classes, no images to learn from, or a file

@@ -54,12 +54,11 @@ class Doubts:
         if self.chance is None or score.value > self.chance + _ERRORS * score.error:
             return
         _log.warning(
-            "the full path's %s of %s ± %s is not clearly better than always naming the commonest "
+            "the full path's %s of %s is not clearly better than always naming the commonest "
             "class, %s: are the weights for these classes, in this order, and are images prepared "
             "as they were in training?",
             self.metric,
-            percent(score.value),
-            percent(score.error),
+            percent(score.value, score.error),
             percent(self.chance),
         )
 
