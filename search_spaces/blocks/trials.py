@@ -19,18 +19,23 @@ def tried(
 ) -> tuple[tuple[Group, ...], dict[str, str]]:
     """The groups that hold what the graph says, and why the others don't.
 
-    Reordering a group's channels must change nothing, and narrowing it not the output's shape. The
-    weights are drawn anew, so that none hides a mistake: a scale that is zero, say.
+    Elastic layers must change nothing, nor reordering a group's channels, and narrowing it not the
+    output's shape. The weights are drawn anew, so that none hides a mistake: a scale that is zero,
+    say.
     """
     if not groups:
         return (), {}
     copied = copy.deepcopy(body)
-    make_elastic(copied, groups)
+    has_numbers = not any(t.is_meta for t in copied.parameters())
+    if has_numbers:
+        copied, state = _drawn(copied), tree_map(_double, state)
     with torch.no_grad():
+        original = copied(state)
+        make_elastic(copied, groups)
         wrong = _narrowed(copied, groups, state)
         sound = [group for group in groups if group.name not in wrong]
-        if sound and not any(t.is_meta for t in copied.parameters()):
-            wrong |= _reordered(_drawn(copied), sound, tree_map(_double, state))
+        if sound and has_numbers:
+            wrong |= _reordered(copied, sound, state, original)
     return tuple(group for group in sound if group.name not in wrong), wrong
 
 
@@ -72,16 +77,19 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0]
 
 
-def _reordered(body: nn.Module, groups: Sequence[Group], state: Any) -> dict[str, str]:
+def _reordered(
+    body: nn.Module, groups: Sequence[Group], state: Any, original: Any
+) -> dict[str, str]:
     """The groups whose channels can't be reordered, and why: all at once, each alone if that fails.
 
     Leaves the body as it was.
     """
-    expected = body(state)
-    if _stays(body, groups, state, expected):
+    if not _alike(body(state), original):
+        return {group.name: "it reads weights of its layers past them" for group in groups}
+    if _stays(body, groups, state, original):
         return {}
     why = "its channels can't be reordered without changing what comes out"
-    return {g.name: why for g in groups if not _stays(body, [g], state, expected)}
+    return {g.name: why for g in groups if not _stays(body, [g], state, original)}
 
 
 def _stays(body: nn.Module, groups: Sequence[Group], state: Any, expected: Any) -> bool:
@@ -93,6 +101,11 @@ def _stays(body: nn.Module, groups: Sequence[Group], state: Any, expected: Any) 
     found = body(state)
     for group, order in zip(groups, orders, strict=True):
         permute(body, channel_group(body, group), torch.argsort(order))
+    return _alike(found, expected)
+
+
+def _alike(found: Any, expected: Any) -> bool:
+    """Whether two outputs are equal but for rounding."""
     pairs = zip(tree_leaves(found), tree_leaves(expected), strict=True)
     return all(
         torch.allclose(a, b, rtol=1e-6, atol=1e-6 * float(b.abs().max()))

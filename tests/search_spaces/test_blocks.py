@@ -236,6 +236,13 @@ def test_heads_of_attention_are_decisions(kind: str) -> None:
     assert not any("attn" in name or "attention" in name for name in space.left)
 
 
+def test_attention_that_reads_weights_past_its_layers_keeps_its_heads() -> None:
+    arguments = {"img_size": 16, "patch_size": 8, "depth": 1, "embed_dim": 32, "num_heads": 4}
+    space = make_space(model="beit_base_patch16_224", arguments=arguments)
+    assert space.left["blocks.0.attn"] == "it reads weights of its layers past them"
+    holds_the_invariants(space)
+
+
 def test_one_head_less_is_what_the_rest_of_them_give() -> None:
     space = make_space(**ATTENTION["PyTorch's"], head_ratios=[0.75, 1.0])
     model = space.build()
