@@ -95,9 +95,9 @@ def test_what_is_no_such_image_is_refused() -> None:
     ],
 )
 def test_a_batch_that_the_model_does_not_take_is_one_sentence(images: Any, message: str) -> None:
-    preprocess = Preprocessing(SHAPE, Data.model_validate({"mean": 0.25, "std": [0.5, 1, 2]}))
+    preprocess = Preprocessing(SHAPE, Data.model_validate({"mean": 0.25, "std": [0.5, 1, 0.2]}))
     with pytest.raises(InvalidValueError, match=message) as caught:
         preprocess.check(images, torch.zeros(1))
-    takes = r"takes floats of shape (B, 3, 8, 12), scaled to [0, 1], less 0.25, over 0.5, 1, 2"
+    takes = r"takes floats of shape (B, 3, 8, 12), scaled to [0, 1], less 0.25, over 0.5, 1, 0.2"
     assert takes in str(caught.value)
     preprocess.check(torch.zeros(2, 3, 8, 12), torch.zeros(1))
