@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from paretopath.elastic import ElasticModel
-from paretopath.elastic.batch_norm import batch_norms
+from paretopath.elastic.batch_norm import batch_norms, channel_moments
 from paretopath.elastic.own import PathTensors
 from paretopath.errors import InvalidValueError
 from paretopath.evaluation.evaluator import Batch
@@ -126,7 +126,7 @@ class _Watcher:
         self.sums = sums
 
     def __call__(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].float()  # (B, C, Y, X)
-        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        x = inputs[0]  # (B, C, Y, X)
+        mean, variance = channel_moments(x)
         old = self.sums.get(self.name, (0.0, 0.0))
         self.sums[self.name] = (old[0] + len(x) * mean, old[1] + len(x) * variance)

@@ -1,6 +1,8 @@
 """What inputs still explain of a gap: ridge regression, its ridge chosen on rows held out."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -29,8 +31,8 @@ def regress(
     Returns:
         D (outputs, K) and s (outputs,), of the data type of ``inputs``.
     """
-    fitted, seen = _Sums(inputs[~held], gap[~held]), inputs[held]
-    unseen = gap[held]
+    seen, unseen = inputs[held], gap[held]
+    fitted, unfitted = _Sums.of(inputs[~held], gap[~held]), _Sums.of(seen, unseen)
     left = unseen - fitted.gap_mean
     errors: dict[float | None, float] = {None: float(left.square().sum())}
     centered = seen - fitted.mean
@@ -41,23 +43,44 @@ def regress(
         return inputs.new_zeros(gap.shape[1], inputs.shape[1]), inputs.new_zeros(gap.shape[1])
     if best is None:
         return inputs.new_zeros(gap.shape[1], inputs.shape[1]), gap.mean(0)
-    whole = _Sums(inputs, gap)
+    whole = fitted + unfitted
     (delta,) = whole.solve([best])
     return delta, whole.gap_mean - delta @ whole.mean
 
 
+@dataclass(frozen=True)
 class _Sums:
-    """Means and products of rows."""
+    """Means and central products of rows, which add up (Chan, Golub and LeVeque, 1983, eq. 2.1)."""
 
-    def __init__(self, inputs: Tensor, gap: Tensor) -> None:
-        self.mean, self.gap_mean = inputs.mean(0), gap.mean(0)
-        centered = inputs - self.mean
-        self.covariance = centered.T @ centered / len(inputs)
-        self.cross = (centered.T @ (gap - self.gap_mean) / len(inputs)).double()
+    rows: int
+    mean: Tensor
+    gap_mean: Tensor
+    products: Tensor
+    cross: Tensor
+
+    @classmethod
+    def of(cls, inputs: Tensor, gap: Tensor) -> Self:
+        mean, gap_mean = inputs.mean(0), gap.mean(0)
+        centered = inputs - mean
+        products, cross = centered.T @ centered, centered.T @ (gap - gap_mean)
+        return cls(len(inputs), mean, gap_mean, products.double(), cross.double())
+
+    def __add__(self, other: Self) -> "_Sums":
+        rows = self.rows + other.rows
+        apart, gaps_apart = other.mean - self.mean, other.gap_mean - self.gap_mean
+        share = other.rows / rows
+        weight = self.rows * share
+        return _Sums(
+            rows,
+            self.mean + share * apart,
+            self.gap_mean + share * gaps_apart,
+            self.products + other.products + weight * torch.outer(apart, apart),
+            self.cross + other.cross + weight * torch.outer(apart, gaps_apart),
+        )
 
     def solve(self, shares: Sequence[float]) -> Iterator[Tensor]:
         """(outputs, K) for each ridge."""
-        covariance = self.covariance.double()
+        covariance = self.products / self.rows
         variance = covariance.diagonal().mean()
         for share in shares:
             shifted = covariance.clone()
@@ -65,4 +88,4 @@ class _Sums:
             factor, failed = torch.linalg.cholesky_ex(shifted)
             if failed or not variance > 0:
                 factor = torch.linalg.cholesky(ridged(covariance, share))
-            yield torch.cholesky_solve(self.cross, factor).T.to(self.mean.dtype)
+            yield torch.cholesky_solve(self.cross / self.rows, factor).T.to(self.mean.dtype)

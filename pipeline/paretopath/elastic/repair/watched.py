@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paretopath.elastic.batch_norm import channel_moments
 from paretopath.elastic.layers import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
 from paretopath.elastic.own import Own, using
 from paretopath.elastic.repair.regression import regress
@@ -88,7 +89,7 @@ class Watched:
         x = inputs[0]
         if self._is_probing or x is self._landed:
             return
-        variance, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
+        mean, variance = channel_moments(x)
         self.fitted[norm] = {"running_mean": mean, "running_var": variance}
 
     def _solve(self, call: Call) -> None:
