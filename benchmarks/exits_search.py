@@ -25,7 +25,8 @@ from environment import save
 
 from paretopath.elastic.exits import exits_on_the_way
 from paretopath.front.dominance import hypervolume, pareto_front
-from paretopath.jobs.scoring import search_evaluator
+from paretopath.jobs.leaving import left_early
+from paretopath.jobs.scoring import cost_of, search_evaluator
 from paretopath.paths import ExecutionPath
 from paretopath.policies.costs import exit_costs
 from paretopath.policies.outputs import gather_outputs
@@ -73,11 +74,13 @@ class Comparison:
             )
             settings = SearchSettings(trials=trials, seed=seed, cost=COST)
             study = search(space, pricer, evaluator, settings, run_dir=folder)
-            found = [t for t in evaluated(study, space) if t.state.name == "COMPLETE"]
+            found = evaluated(study, space)
         seconds = time.process_time() - began
-        stays = pareto_front([t.score.value for t in found], [t.costs[COST] for t in found])
-        front = [t.path for t, stay in zip(found, stays, strict=True) if stay]
-        return list(dict.fromkeys(map(self.leaving.without, front))), seconds
+        if together:
+            return list(left_early(self.leaving, found, cost_of(pricer, COST))), seconds
+        done = [t for t in found if t.state.name == "COMPLETE"]
+        stays = pareto_front([t.score.value for t in done], [t.costs[COST] for t in done])
+        return [t.path for t, stay in zip(done, stays, strict=True) if stay], seconds
 
     def policies(self, path: ExecutionPath) -> tuple[Any, ...]:
         """The policies that were tried of a path, and what its exits say on test."""

@@ -145,7 +145,11 @@ class SearchSpace:
 
     Attributes:
         whole: the space itself, or the one of which it is a restriction.
+        told: names of decisions whose values are all told of by evaluating one
+            (:class:`~paretopath.tasks.task.Told`): paths that differ in them alone need one trial.
     """
+
+    told: frozenset[str] = frozenset()
 
     def __init__(self, decisions: Sequence[Decision]) -> None:
         self.decisions: tuple[Decision, ...] = tuple(decisions)

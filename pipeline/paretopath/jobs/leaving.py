@@ -1,27 +1,45 @@
 """What a search for paths with policies found, as paths."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from paretopath.costs import CostName, known_costs
+from optuna.trial import TrialState
+
+from paretopath.costs import known_costs
 from paretopath.elastic import ElasticModel
 from paretopath.front import TrialRecord, pareto_front
 from paretopath.paths import ExecutionPath
 from paretopath.policies.shares import LeavingSpace
+from paretopath.policies.telling import CostOf
 from paretopath.run import Parts, Run
+from paretopath.search.trials import Evaluated, ToldRows
 from paretopath.tasks.task import Score
 
 
 def left_early(
-    space: LeavingSpace, trials: Sequence[TrialRecord], cost: CostName
-) -> list[ExecutionPath]:
-    """The paths, without policies, of the trials that no other beats in expected cost and
-    accuracy.
+    space: LeavingSpace, trials: Sequence[Evaluated], cost_of: CostOf
+) -> dict[ExecutionPath, int]:
+    """The paths, without policies, of those that were found and that no other beats in expected
+    cost and accuracy, with the number of a trial that tells of each.
+
+    Args:
+        space: that was searched.
+        trials: of the search.
+        cost_of: what it minimised.
     """
-    done = [(t, t.accuracy) for t in trials if t.state == "complete" and t.accuracy is not None]
-    stays = pareto_front([accuracy for _, accuracy in done], [t.costs[cost] for t, _ in done])
-    front = [trial.path for (trial, _), stay in zip(done, stays, strict=True) if stay]
-    return list(dict.fromkeys(map(space.without, front)))
+    found: dict[ExecutionPath, tuple[float, int]] = {}
+    for trial in trials:
+        if trial.score and trial.state == TrialState.COMPLETE:
+            told = ToldRows.of(trial)
+            also = zip(space.decode(told.matrix), told.accuracy, strict=True) if told else ()
+            for path, accuracy in ((trial.path, trial.score.value), *also):
+                found.setdefault(path, (float(accuracy), trial.number))
+    stays = pareto_front([accuracy for accuracy, _ in found.values()], cost_of(space.encode(found)))
+    left: dict[ExecutionPath, int] = {}
+    for (path, (_, number)), stay in zip(found.items(), stays, strict=True):
+        if stay:
+            left.setdefault(space.without(path), number)
+    return left
 
 
 def without_policies(
@@ -29,16 +47,22 @@ def without_policies(
     parts: Parts,
     model: ElasticModel,
     trials: Sequence[TrialRecord],
-    left: Sequence[ExecutionPath],
+    left: Mapping[ExecutionPath, int],
 ) -> list[TrialRecord]:
-    """The trials that nobody leaves early, and these paths, measured as if nobody did."""
+    """The trials that nobody leaves early, and these paths, measured as if nobody did.
+
+    Args:
+        run: whose.
+        parts: of it.
+        model: with the searched weights.
+        trials: of the search.
+        left: paths, with the number that they get.
+    """
     space = parts.leaving
     assert space is not None
     plain: dict[ExecutionPath, TrialRecord] = {}
-    of_path: dict[ExecutionPath, TrialRecord] = {}
     for trial in trials:
         path = space.without(trial.path)
-        of_path.setdefault(path, trial)
         if not any(space.shares_of(trial.path)):
             plain[path] = replace(trial, path=path)
     new = [path for path in left if path not in plain or plain[path].state != "complete"]
@@ -47,7 +71,7 @@ def without_policies(
     for i, (path, score) in enumerate(zip(new, scores, strict=True)):
         if isinstance(score, Score):
             plain[path] = TrialRecord(
-                number=of_path[path].number,
+                number=left[path],
                 state="complete",
                 path=path,
                 accuracy=score.value,

@@ -9,7 +9,7 @@ import numpy as np
 from paretopath.elastic import ElasticModel
 from paretopath.evaluation.evaluator import Evaluator
 from paretopath.evaluation.source import AccuracySource, BatchedSource
-from paretopath.paths import ExecutionPath, SearchSpace
+from paretopath.paths import ExecutionPath, IndexMatrix, SearchSpace
 from paretopath.policies.evaluation import LeavingEvaluator
 from paretopath.policies.shares import LeavingSpace
 from paretopath.recipe import Recipe
@@ -49,18 +49,18 @@ def search_evaluator(
         leaving: the space of the candidates where they are paths with policies.
     """
     evaluator: BatchedSource = scoring.fitted(_shared_steps(scoring, model, recipe))
-    space: SearchSpace = scoring.space
+    cost = recipe.search.cost
     if leaving is not None:
-        evaluator, space = LeavingEvaluator(evaluator, model, leaving), leaving
+        evaluator = LeavingEvaluator(evaluator, model, leaving, cost_of(pricer, cost))
     racing = recipe.search.racing
     if racing is None:
         return evaluator
     return Racer(
         evaluator,
-        path_costs(space, pricer, recipe.search.cost),
+        path_costs(leaving or scoring.space, pricer, cost),
         racing=racing,
         seed=recipe.search.seed,
-        spared=[space.full],
+        spared=[(leaving or scoring.space).full],
         folder=races,
     )
 
@@ -85,4 +85,10 @@ def path_costs(
     space: SearchSpace, pricer: Pricer, cost: str
 ) -> Callable[[Sequence[ExecutionPath]], Floats]:
     """What a search minimises, for each path."""
-    return lambda paths: np.asarray(pricer.encoded(space.encode(paths))[cost], dtype=float)
+    of = cost_of(pricer, cost)
+    return lambda paths: of(space.encode(paths))
+
+
+def cost_of(pricer: Pricer, cost: str) -> Callable[[IndexMatrix], Floats]:
+    """What a search minimises, for canonical rows."""
+    return lambda rows: np.asarray(pricer.encoded(rows)[cost], dtype=float)

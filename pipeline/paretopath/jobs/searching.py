@@ -16,8 +16,10 @@ from paretopath.jobs.doubts import Doubts
 from paretopath.jobs.exits import exits_run
 from paretopath.jobs.leaving import left_early, without_policies
 from paretopath.jobs.pictures import load_pictures, save_pictures
+from paretopath.jobs.scoring import cost_of
 from paretopath.jobs.sharing import share_search, wants_workers
 from paretopath.jobs.worker import open_evaluator, search_settings
+from paretopath.paths import ExecutionPath
 from paretopath.progress import PhaseListener, phase, unheard
 from paretopath.recipe import Recipe
 from paretopath.run import (
@@ -36,6 +38,7 @@ from paretopath.run import (
 from paretopath.run.environment import environment
 from paretopath.search import SearchProgress, search
 from paretopath.search.storage import has_study
+from paretopath.search.trials import evaluated, load_study
 from paretopath.showing.report import ReportRun, write_report
 from paretopath.showing.tracking import NullTracking, Objective, Tracking
 from paretopath.tasks.task import ClasswiseScorer, Score
@@ -104,7 +107,10 @@ def search_run(
             on_progress=listen,
         )
     trials = run.trials(parts.searched)
-    left = [] if parts.leaving is None else left_early(parts.leaving, trials, recipe.cost)
+    left: dict[ExecutionPath, int] = {}
+    if parts.leaving is not None:
+        found = evaluated(load_study(run.directory), parts.leaving)
+        left = left_early(parts.leaving, found, cost_of(parts.pricer, recipe.cost))
     plain = without_policies(run, parts, model, trials, left) if model and left else trials
     front = make_front(run.recipe, parts, plain)
     if left:

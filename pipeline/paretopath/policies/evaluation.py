@@ -1,8 +1,8 @@
 """The accuracy of paths whose images leave early, among many others: exits are ordinary paths.
 
-A path with its policy is several paths, one to each exit that it asks. They share their prefixes,
-so a prefix tree runs the blocks once, each exit with what was fitted to the path that ends there;
-who leaves where is then a matter of what the exits said.
+A path with its policy is several paths, one to each exit on its way. They share their prefixes, so
+a prefix tree runs the blocks once, each exit with what was fitted to the path that ends there; who
+leaves where is then a matter of what the exits said. So a score tells of other policies, too.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,8 +18,9 @@ from paretopath.evaluation.fitted import scored
 from paretopath.evaluation.source import BatchedSource, PartialEvaluation
 from paretopath.paths import ExecutionPath
 from paretopath.policies.shares import LeavingSpace, WaysOut, leave_by_shares
+from paretopath.policies.telling import CostOf, tell
 from paretopath.tasks.classification.task import proportion_error
-from paretopath.tasks.task import ImagewiseScorer, Score, Task, require_imagewise
+from paretopath.tasks.task import ImagewiseScorer, Score, Task, Told, require_imagewise
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -31,14 +32,17 @@ class LeavingEvaluator:
         evaluator: of paths without; its task judges image by image.
         model: that it runs.
         space: of paths with policies.
+        cost_of: what a search minimises: of what a path tells, nothing that is beaten is told.
 
     Raises:
         InvalidValueError: the task does not judge image by image.
     """
 
-    def __init__(self, evaluator: BatchedSource, model: ElasticModel, space: LeavingSpace) -> None:
+    def __init__(
+        self, evaluator: BatchedSource, model: ElasticModel, space: LeavingSpace, cost_of: CostOf
+    ) -> None:
         self.evaluator = evaluator
-        self._model, self._space = model, space
+        self._model, self._space, self._cost_of = model, space, cost_of
         require_imagewise(evaluator.task)
 
     @property
@@ -60,7 +64,8 @@ class LeavingEvaluator:
         """An evaluation that has seen no image yet."""
         apart = [self._space.apart(path, self._model) for path in paths]
         ways = list(dict.fromkeys(way for leaving in apart for way in leaving.ways))
-        return LeavingEvaluation(self.evaluator.begin(ways), ways, apart)
+        evaluation = self.evaluator.begin(ways)
+        return LeavingEvaluation(evaluation, ways, paths, apart, self._space, self._cost_of)
 
 
 class LeavingEvaluation:
@@ -69,7 +74,10 @@ class LeavingEvaluation:
     Args:
         evaluation: of the ways.
         ways: paths without policies.
-        leaving: the paths with policies, of these ways.
+        paths: those with policies.
+        leaving: the same taken apart, in these ways.
+        space: of the paths with policies.
+        cost_of: see :class:`LeavingEvaluator`.
 
     Attributes:
         scorers: one for each path with its policy.
@@ -79,10 +87,15 @@ class LeavingEvaluation:
         self,
         evaluation: PartialEvaluation,
         ways: Sequence[ExecutionPath],
+        paths: Sequence[ExecutionPath],
         leaving: Sequence[WaysOut],
+        space: LeavingSpace,
+        cost_of: CostOf,
     ) -> None:
         number = {way: i for i, way in enumerate(ways)}
         self._evaluation = evaluation
+        self._paths, self._leaving = paths, leaving
+        self._space, self._cost_of = space, cost_of
         self._ways = [[number[way] for way in one.ways] for one in leaving]
         self.scorers = [
             LeavingScorer([cast(ImagewiseScorer, evaluation.scorers[i]) for i in mine], one.shares)
@@ -95,11 +108,23 @@ class LeavingEvaluation:
         return self._evaluation.advance(ways, batches=batches)
 
     def score(self, index: int) -> Score | Exception:
-        """The score of a path on the images that it has seen, or why there is none."""
+        """The score of a path on the images that it has seen, with those of other paths of which
+        they tell; or why there is none.
+        """
+        scorer = self.scorers[index]
         try:
-            return self.scorers[index].compute()
+            score = scorer.compute()
         except InvalidValueError as error:
             return error
+        also = tell(
+            self._space,
+            self._paths[index],
+            self._leaving[index],
+            [exit_.confidence for exit_ in scorer.exits],
+            [exit_.right for exit_ in scorer.exits],
+            self._cost_of,
+        )
+        return Told(score.value, score.error, score.samples, also)
 
 
 class LeavingScorer:
@@ -111,7 +136,7 @@ class LeavingScorer:
     """
 
     def __init__(self, exits: Sequence[ImagewiseScorer], shares: Sequence[float]) -> None:
-        self._exits, self._shares = exits, shares
+        self.exits, self._shares = exits, shares
 
     def update(self, output: object, target: object) -> None:
         """Nothing: the exits' own scorers take the batches."""
@@ -119,12 +144,12 @@ class LeavingScorer:
     @property
     def confidence(self) -> npt.NDArray[np.floating]:
         """(images,) how sure the exit was at which each image leaves."""
-        return self._of_exits([scorer.confidence for scorer in self._exits])
+        return self._of_exits([scorer.confidence for scorer in self.exits])
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
         """(images,) which answers are right."""
-        return self._of_exits([scorer.right for scorer in self._exits])
+        return self._of_exits([scorer.right for scorer in self.exits])
 
     def resampled(self, draws: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """See :class:`~paretopath.tasks.task.ResamplingScorer`."""
@@ -133,14 +158,14 @@ class LeavingScorer:
 
     def compute(self) -> Score:
         """The share of right answers; InvalidValueError if an exit's outputs are not finite."""
-        for scorer in self._exits:
+        for scorer in self.exits:
             scorer.compute()
         right = self.right
         hits, samples = int(right.sum()), len(right)
         return Score(hits / samples, proportion_error(hits, samples), samples)
 
     def _of_exits(self, rows: Sequence[npt.NDArray[Number]]) -> npt.NDArray[Number]:
-        early = [scorer.confidence for scorer in self._exits[:-1]]
+        early = [scorer.confidence for scorer in self.exits[:-1]]
         if not early:
             return rows[-1]
         return np.stack(rows)[leave_by_shares(early, self._shares), np.arange(len(rows[-1]))]

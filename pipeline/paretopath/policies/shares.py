@@ -58,14 +58,17 @@ class PassedExit:
 
 @dataclass(frozen=True)
 class WaysOut:
-    """A path with its policy, taken apart: the ways on which its images go.
+    """A path with its policy, taken apart: the ways on which its images go, or might.
 
     Attributes:
-        ways: for each exit that is asked the path that ends there, in order; the last is the whole.
-        shares: for each way but the last, of the images that come to its exit, those that leave.
+        ways: for each exit on it the path that ends there, in order; the last is the whole.
+        decisions: for each way but the last, that of the share that leaves there.
+        shares: for each way but the last, of the images that come to its exit, those that leave;
+            0: it is not asked.
     """
 
     ways: tuple[ExecutionPath, ...]
+    decisions: tuple[str, ...]
     shares: tuple[float, ...]
 
 
@@ -98,6 +101,7 @@ class LeavingSpace(SearchSpace):
             for exit_, (_, later) in zip(self.exits, passed, strict=True)
         ]
         super().__init__([*space.decisions, *shares])
+        self.told = frozenset(decision.name for decision in shares)
 
     def without(self, path: Mapping[str, Value]) -> ExecutionPath:
         """A path of this space as a path of the other, which nobody leaves early."""
@@ -116,9 +120,12 @@ class LeavingSpace(SearchSpace):
         """
         whole = self.without(path)
         there = {way.step.unit.name: way.path for way in exits_on_the_way(model, whole)}
-        asked = [e for e in self.exits if float(path.get(e.share, 0)) > 0 and e.name in there]
-        shares = tuple(float(path[exit_.share]) for exit_ in asked)
-        return WaysOut((*(there[exit_.name] for exit_ in asked), whole), shares)
+        passed = [e for e in self.exits if e.share in path and e.name in there]
+        return WaysOut(
+            (*(there[exit_.name] for exit_ in passed), whole),
+            tuple(exit_.share for exit_ in passed),
+            tuple(float(path[exit_.share]) for exit_ in passed),
+        )
 
     def shares_encoded(self, exit_: PassedExit, matrix: IndexMatrix) -> Floats:
         """(n_paths,) of the images that come to an exit those that leave there; 0 where it is not

@@ -66,7 +66,7 @@ def evolve(
         bins: how many, of equal width between the cheapest and the costliest path met.
     """
     breeder = _Breeder(problem.space)
-    seen = np.sort(problem.keys(evaluated))
+    seen = np.sort(problem.trial_keys(evaluated))
     archive = _thin(_judge(problem, value_of, evaluated, seen), bins)
     for _ in range(-(-evaluations // _BATCH)):
         children = breeder.breed(archive.matrix, _BATCH, rng)
@@ -135,7 +135,7 @@ def _judge(
     cost, excess = problem.price(rows)
     keep = np.isfinite(cost) & (excess <= 0)
     rows, cost = rows[keep], cost[keep]
-    keys = problem.keys(rows)
+    keys = problem.trial_keys(rows)
     place = np.minimum(np.searchsorted(seen, keys), len(seen) - 1)
     return Archive(rows, value_of(rows), cost, seen[place] != keys)
 

@@ -1,5 +1,8 @@
 """Which trials come next: a function of the seed and of the trials so far."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from paretopath.paths import IndexMatrix
@@ -8,6 +11,7 @@ from paretopath.search.proposer import History
 from paretopath.search.record import Record
 from paretopath.search.samplers import create_proposer
 from paretopath.search.settings import SearchSettings
+from paretopath.search.trials import ToldRows
 
 RUNGS = 6  # of the ladder between the smallest and the full path
 
@@ -21,6 +25,7 @@ class Planner:
     """
 
     def __init__(self, problem: Problem, settings: SearchSettings) -> None:
+        self._problem = problem
         self._seed = settings.seed
         self._size = settings.generation
         self._first = starting_paths(problem, RUNGS, settings.paths)
@@ -60,7 +65,7 @@ class Planner:
             return self._first
         pending = np.zeros(begin, dtype=bool)
         pending[[number for number in record.unfinished if number < begin]] = True
-        history = History(
+        trials = History(
             record.matrix[:begin],
             record.accuracy[:begin],
             record.error[:begin],
@@ -68,8 +73,45 @@ class Planner:
             pending if pending.any() else None,
             record.partial[:begin],
         )
+        history = with_told(trials, record.told, self._problem) if record.told else trials
         rng = np.random.default_rng([self._seed, begin])
         return self._proposer.propose(history, count, rng)
+
+
+def with_told(trials: History, told: Mapping[int, ToldRows], problem: Problem) -> History:
+    """The trials, each followed by the paths that it told of, the first time that any does.
+
+    Args:
+        trials: the first ones of a search.
+        told: by number of the trial.
+        problem: of the search.
+    """
+    empty = ToldRows(trials.matrix[:0], trials.accuracy[:0], trials.error[:0])
+    after = [told.get(number, empty) for number in range(len(trials))]
+    begins = np.cumsum([0, *(1 + len(rows.matrix) for rows in after)])
+    at_trial = np.zeros(begins[-1], dtype=bool)
+    at_trial[begins[:-1]] = True
+
+    def merged(of_trials: Any, of_told: Any) -> Any:
+        found = np.empty((len(at_trial), *of_trials.shape[1:]), dtype=of_trials.dtype)
+        found[at_trial], found[~at_trial] = of_trials, of_told
+        return found
+
+    matrix = np.concatenate([rows.matrix for rows in after])
+    nothing = np.zeros(len(matrix), dtype=bool)
+    history = History(
+        merged(trials.matrix, matrix),
+        merged(trials.accuracy, np.concatenate([rows.accuracy for rows in after])),
+        merged(trials.error, np.concatenate([rows.error for rows in after])),
+        merged(trials.cost, problem.cost_of(matrix)),
+        None if trials.pending is None else merged(trials.pending, nothing),
+        None if trials.partial is None else merged(trials.partial, nothing),
+        ~at_trial,
+    )
+    _, first = np.unique(problem.keys(history.matrix), return_index=True)
+    stays = at_trial.copy()
+    stays[first] = True
+    return history.where(stays)
 
 
 def growing(known: int) -> int:

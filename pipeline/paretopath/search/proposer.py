@@ -25,7 +25,8 @@ _MARGIN = 1.1  # the hypervolume's reference cost over the largest cost that mat
 
 @dataclass(frozen=True)
 class History:
-    """Every trial so far, in order. All have finished, unless several workers share a search.
+    """Every trial so far, in order, each followed by what it told of other paths. All have
+    finished, unless several workers share a search.
 
     Attributes:
         matrix: (n, n_decisions) canonical value indices.
@@ -35,6 +36,7 @@ class History:
         pending: (n,) which trials have not finished; None: none.
         partial: (n,) which trials were stopped before they saw all images: their accuracies are
             expectations, their errors larger by it; None: none.
+        told: (n,) which rows are no trials, but paths that the one before told of; None: none.
     """
 
     matrix: IndexMatrix
@@ -43,6 +45,7 @@ class History:
     cost: Floats
     pending: Mask | None = None
     partial: Mask | None = None
+    told: Mask | None = None
 
     def __len__(self) -> int:
         return len(self.matrix)
@@ -60,7 +63,13 @@ class History:
             self.cost[rows],
             None if self.pending is None else self.pending[rows],
             None if self.partial is None else self.partial[rows],
+            None if self.told is None else self.told[rows],
         )
+
+    @property
+    def trials(self) -> "History":
+        """The trials alone."""
+        return self if self.told is None else self.where(~self.told)
 
 
 class Proposer(Protocol):
@@ -75,8 +84,8 @@ class Proposer(Protocol):
             rng: the only source of randomness.
 
         Returns:
-            (n, n_decisions) distinct canonical rows within the budgets, none of them in the
-            history; n < count only where no others are left.
+            (n, n_decisions) canonical rows within the budgets, no two of them, nor one and one of
+            the history, told of by the same trial; n < count only where no others are left.
         """
         ...
 
@@ -162,11 +171,12 @@ class ModelProposer:
             for cost, value in zip(pending.cost.tolist(), expected, strict=True):
                 front.add(cost, value)
         deviation = model.deviation(candidates.matrix)
+        keys = self._problem.trial_keys(candidates.matrix)
         chosen: list[int] = []
         for optimism in _OPTIMISM:
             value = candidates.value + optimism * deviation
-            value[chosen] = -np.inf
-            chosen += front.climb(candidates.cost, value, count - len(chosen))
+            value[np.isin(keys, keys[chosen])] = -np.inf
+            chosen += front.climb(candidates.cost, value, count - len(chosen), keys)
         return candidates.matrix[chosen]
 
 
@@ -216,14 +226,20 @@ class Staircase:
         self._cost[start:end] = [cost]
         self._value[start:end] = [value]
 
-    def climb(self, cost: Floats, value: Floats, count: int) -> list[int]:
-        """Adds up to ``count`` of the paths, the one of greatest gain each time; their indices.
+    def climb(
+        self, cost: Floats, value: Floats, count: int, keys: npt.NDArray[np.uint64]
+    ) -> list[int]:
+        """Adds up to ``count`` of the paths, the one of greatest gain each time, and with it all of
+        its key; their indices, one of each key.
 
         Gains only shrink as the staircase rises, so most of them need not be computed anew ("lazy
         greedy": Minoux, 1978).
         """
         costs, values = cost.tolist(), value.tolist()
         gains = [self.gain(c, v) for c, v in zip(costs, values, strict=True)]
+        alike: dict[int, list[int]] = {}
+        for i, key in enumerate(keys.tolist()):
+            alike.setdefault(key, []).append(i)
         queue = [(-gain, i, 0) for i, gain in enumerate(gains)]
         heapq.heapify(queue)
         chosen: list[int] = []
@@ -233,8 +249,9 @@ class Staircase:
                 break
             if known == len(chosen):
                 chosen.append(i)
-                self.add(costs[i], values[i])
-            else:
+                for other in alike.pop(int(keys[i])):
+                    self.add(costs[other], values[other])
+            elif int(keys[i]) in alike:
                 heapq.heappush(queue, (-self.gain(costs[i], values[i]), i, len(chosen)))
         return chosen
 

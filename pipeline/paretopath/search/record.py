@@ -27,8 +27,8 @@ from paretopath.errors import RunDirectoryError
 from paretopath.paths import ExecutionPath, IndexMatrix
 from paretopath.search.candidates import Floats, Mask, Problem
 from paretopath.search.storage import StudyStorage
-from paretopath.search.trials import Evaluated, evaluated, load_study, read_trial
-from paretopath.tasks.task import Score, Stopped
+from paretopath.search.trials import Evaluated, ToldRows, evaluated, load_study, read_trial
+from paretopath.tasks.task import Score, Stopped, Told
 
 __all__ = ["Evaluated", "Record", "evaluated", "load_study"]
 
@@ -72,6 +72,7 @@ class Record:
         self.fits: Mask = np.zeros(0, dtype=bool)
         self.unfinished: list[int] = []  # without surplus ones
         self.surplus: list[int] = []
+        self.told: dict[int, ToldRows] = {}  # of other paths, by trial
         self._paths: set[bytes] = set()
         self.refresh()
 
@@ -164,6 +165,8 @@ class Record:
         if failure is None:
             assert isinstance(score, Score)
             attrs = {"accuracy_error": score.error, "samples": score.samples}
+            if isinstance(score, Told) and score.also:
+                attrs["also"] = ToldRows.dump(score.also, self.problem.space)
         values = None
         if failure is not None:
             state, attrs = TrialState.FAIL, {"failure": failure}
@@ -233,6 +236,9 @@ class Record:
             self.accuracy[record.number] = record.score.value
             self.error[record.number] = record.score.error
             self.partial[record.number] = record.state == TrialState.PRUNED
+            told = ToldRows.of(record)
+            if told is not None:
+                self.told[record.number] = told
 
 
 def _open_study(

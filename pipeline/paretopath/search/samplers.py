@@ -55,6 +55,7 @@ class OptunaProposer:
 
     def propose(self, history: History, count: int, rng: np.random.Generator) -> IndexMatrix:
         """See :class:`Proposer`."""
+        history = history.trials
         self._study.sampler = _create_sampler(self._sampler, int(rng.integers(2**31)))
         for number in np.flatnonzero(np.isfinite(history.accuracy)).tolist():
             if number not in self._told:

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from paretopath.costs import COST_NAMES
 from paretopath.errors import RunDirectoryError
-from paretopath.paths import ExecutionPath, SearchSpace
+from paretopath.paths import ExecutionPath, IndexMatrix, SearchSpace
 from paretopath.search.storage import JOURNAL, has_study, open_storage
 from paretopath.tasks.task import Score
 
@@ -39,6 +41,39 @@ class Evaluated:
     state: TrialState
     failure: str | None
     attrs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ToldRows:
+    """What a trial told of other paths.
+
+    Attributes:
+        matrix: (n, n_decisions) canonical value indices.
+        accuracy: (n,), in [0, 1].
+        error: (n,) standard errors of the accuracies.
+    """
+
+    matrix: IndexMatrix
+    accuracy: npt.NDArray[np.float64]
+    error: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, trial: Evaluated) -> "ToldRows | None":
+        """Of a trial; None if it told of none."""
+        also = trial.attrs.get("also")
+        if not also:
+            return None
+        rows = np.array(also["rows"], dtype=np.int16)
+        return cls(rows, np.array(also["accuracy"]), np.array(also["error"]))
+
+    @staticmethod
+    def dump(also: Mapping[ExecutionPath, Score], space: SearchSpace) -> dict[str, Any]:
+        """The same as JSON values, an attribute of the trial."""
+        return {
+            "rows": space.encode(also).tolist(),
+            "accuracy": [score.value for score in also.values()],
+            "error": [score.error for score in also.values()],
+        }
 
 
 def load_study(run_dir: str | os.PathLike[str], *, storage: str | None = None) -> optuna.Study:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from paretopath.errors import InvalidValueError
+from paretopath.paths import ExecutionPath
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,19 @@ class Score:
             raise InvalidValueError(
                 f"an accuracy must be finite, but got value={self.value}, error={self.error}"
             )
+
+
+@dataclass(frozen=True)
+class Told(Score):
+    """A score whose images told of other paths of the space, too: those cost no trial.
+
+    Attributes:
+        also: canonical paths with their scores; all differ from the path in decisions that one
+            evaluation tells all values of (:attr:`~paretopath.paths.SearchSpace.told`), or end
+            earlier on the same way.
+    """
+
+    also: Mapping[ExecutionPath, Score] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def test_a_climb_always_takes_the_greatest_gain() -> None:
             break
         expected.append(best)
         slow.add(cost[best], value[best])
-    assert fast.climb(cost, value, 12) == expected
+    assert fast.climb(cost, value, 12, np.arange(len(cost), dtype=np.uint64)) == expected
     assert len(expected) > 5
 
 
