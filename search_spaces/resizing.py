@@ -1,5 +1,7 @@
 """Input size as a decision: images at a share of their height and width."""
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,24 +28,31 @@ def resized(images: Tensor, scale: float) -> Tensor:
 
 
 class Resize(Unit):
-    """Images at the size that a path says."""
+    """Images at the size that a path says.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: of the unit.
+        resize: to a share of height and width, whatever the state is that holds the images; a
+            module's function.
+    """
+
+    def __init__(self, name: str, resize: Callable[[State, float], State] = resized) -> None:
         super().__init__(name, decisions=(SCALE,))
+        self.resize = resize
 
     def forward(self, state: State, choice: Choice) -> State:
-        return resized(state, float(choice[SCALE]))
+        return self.resize(state, float(choice[SCALE]))
 
     def extract(self, choice: Choice) -> nn.Module:
-        return PlainResize(float(choice[SCALE]))
+        return PlainResize(float(choice[SCALE]), self.resize)
 
 
 class PlainResize(nn.Module):
     """See :class:`Resize`."""
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self, scale: float, resize: Callable[[State, float], State]) -> None:
         super().__init__()
-        self.scale = scale
+        self.scale, self.resize = scale, resize
 
-    def forward(self, images: Tensor) -> Tensor:
-        return resized(images, self.scale)
+    def forward(self, state: State) -> State:
+        return self.resize(state, self.scale)

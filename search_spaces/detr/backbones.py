@@ -14,7 +14,7 @@ from search_spaces.detr.states import Maps
 from search_spaces.detr.swin import SwinBackbone
 from search_spaces.ofa_resnet import OfaResNet50Space
 from search_spaces.ofa_resnet_units import STAGE_WIDTHS, WIDTHS, channels
-from search_spaces.resizing import SCALE, resized
+from search_spaces.resizing import resized
 from search_spaces.widths import head_counts
 
 PREFIX = "backbone."
@@ -197,29 +197,7 @@ def _kept(maps: Maps) -> Maps:
     return replace(maps, kept=(*maps.kept, maps.x))
 
 
-class Resize(Unit):
+def resized_maps(state: State, scale: float) -> Maps:
     """Images at a share of their height and width; boxes stay in pixels of the images given."""
-
-    def __init__(self) -> None:
-        super().__init__("resize", decisions=(SCALE,))
-
-    def forward(self, state: State, choice: Choice) -> State:
-        return _resized(Maps.of(state), float(choice[SCALE]))
-
-    def extract(self, choice: Choice) -> nn.Module:
-        return PlainResize(float(choice[SCALE]))
-
-
-class PlainResize(nn.Module):
-    """See :class:`Resize`."""
-
-    def __init__(self, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, state: State) -> State:
-        return _resized(Maps.of(state), self.scale)
-
-
-def _resized(maps: Maps, scale: float) -> Maps:
+    maps = Maps.of(state)
     return replace(maps, x=resized(maps.x, scale))

@@ -192,9 +192,9 @@ class DetrSpace(ElasticSpace):
 
     def units_of(self, model: Any) -> list[Unit]:
         """The chain of units around the modules of a detector."""
-        from search_spaces.detr.backbones import Resize
+        from search_spaces.detr.backbones import resized_maps
         from search_spaces.detr.chain import Chain
-        from search_spaces.resizing import SCALE
+        from search_spaces.resizing import SCALE, Resize
 
         around = (SCALE,) if SCALE in self.positions else ()
         widths = self.backbone.widths(), self.backbone.level_entries()
@@ -205,7 +205,7 @@ class DetrSpace(ElasticSpace):
             return [*backbone, *two_stage.units(self, model, around, *widths, self.divisor)]
         chain = Chain(self, model, self.exits, around, self.divisor)
         return [
-            *([Resize()] if around else []),
+            *([Resize("resize", resized_maps)] if around else []),
             *self.backbone.units(model.backbone, self.skippable, around),
             chain.neck(*widths),
             *chain.encoder(),
