@@ -2,28 +2,32 @@
 repaired, against what was done before.
 
     python benchmarks/repair_vit.py --weights FILE --data FOLDER
-        --work DIR [--classifier 20000] [--images 512] [--report 2500] [--rounds 3]
+        --work DIR [--space vit] [--classifier 20000] [--images 512] [--report 2500] [--rounds 3]
 
 FILE: a state dict for timm's vit_small_patch14_dinov2, run at 98 px. FOLDER: train.parquet and
 test_half.parquet with the columns image and label. A logistic classifier of the normalised class
 token and mean of the patches (the space's head ``linear``) is fitted on training images, with
 labels; paths are re-solved on others, without. DIR keeps the classifier. Accuracies are of the
 first images of test_half, forward passes in bfloat16 where this CPU has it; nothing is chosen on
-them.
+them. With the space blocks the same model is taken apart by the space for any model.
 """
 
 import argparse
 import copy
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
+import timm
 import torch
 import torchvision.transforms.v2 as transforms
 from environment import fast_forward, median, save
+from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from paretopath import create_space
@@ -32,9 +36,12 @@ from paretopath.elastic import ElasticModel
 from paretopath.elastic.compensation import compensate
 from paretopath.elastic.repair import Repair
 from paretopath.paths import ExecutionPath, Value
-from paretopath.weights.files import read_state, write_state
+from paretopath.weights.files import load_reference, read_state, write_state
+from search_spaces.exit_heads import LinearHead
 
-BLOCKS, HEADS, PIXELS = 12, 6, 98
+MODEL, BLOCKS, HEADS, PIXELS = "vit_small_patch14_dinov2", 12, 6, 98
+OPTIONS = {"img_size": PIXELS, "num_classes": 10}
+MLPS = [0.125, 0.25, 0.5, 1.0]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)  # of the classifier
 
@@ -48,6 +55,9 @@ def without(*skipped: int) -> dict[str, Value]:
     """Some blocks skipped."""
     return {f"blocks.{i}.run": False for i in skipped}
 
+
+KINDS = {"mlp_ratio": "keep_ratio", "heads": "head_ratio", "run": "run"}
+"""What the space blocks calls what the space vit decides."""
 
 ROWS: Mapping[str, dict[str, Value]] = {
     "MLPs at a half": mlps(0.5),
@@ -116,23 +126,27 @@ def logistic(features: Tensor, labels: Tensor, decay: float) -> nn.Linear:
     return linear
 
 
+def kept_classifier(arguments: argparse.Namespace) -> Path:
+    """Where it is."""
+    return Path(arguments.work) / "classifier.safetensors"
+
+
 def build(arguments: argparse.Namespace) -> ElasticModel:
     """The elastic model with a classifier fitted for it."""
-    options = {"img_size": PIXELS, "num_classes": 10}
     space = create_space(
         "vit",
-        model="vit_small_patch14_dinov2",
-        arguments=options,
+        model=MODEL,
+        arguments=OPTIONS,
         exits=[BLOCKS],
         last_head="linear",
         heads=[HEADS // 2, HEADS],
-        mlp_ratios=[0.125, 0.25, 0.5, 1.0],
+        mlp_ratios=MLPS,
     )
     torch.manual_seed(0)
     model = space.build(arguments.weights)
     head = model.chain[-1].get_submodule("head.classifier")
     assert isinstance(head, nn.Linear)
-    fitted = Path(arguments.work) / "classifier.safetensors"
+    fitted = kept_classifier(arguments)
     if not fitted.is_file():
         images, labels = read(Path(arguments.data) / "train.parquet", 0, arguments.classifier)
         features: list[Tensor] = []
@@ -144,6 +158,38 @@ def build(arguments: argparse.Namespace) -> ElasticModel:
         write_state(fitted, {name: t.detach() for name, t in linear.state_dict().items()})
     head.load_state_dict(read_state(fitted))
     return model.eval()
+
+
+def any_model(**arguments: Any) -> nn.Module:
+    """The same transformer as somebody's own model."""
+    vit = timm.create_model(MODEL, global_pool="", **arguments)
+    head = LinearHead(vit)
+    vit.norm = vit.head = nn.Identity()
+    return nn.Sequential(OrderedDict(vit=vit, head=head)).eval()
+
+
+def as_blocks(arguments: argparse.Namespace) -> ElasticModel:
+    """The elastic model of the space for any model; its classifier has been kept."""
+    space = create_space(
+        "blocks", model="repair_vit:any_model", arguments=OPTIONS, keep_ratios=MLPS
+    )
+    model: Any = space.reference()
+    adapt = partial(checkpoint_filter_fn, model=model.vit)
+    load_reference(model.vit, arguments.weights, adapt=adapt, ignored=["norm."])
+    model.head.classifier.load_state_dict(read_state(kept_classifier(arguments)))
+    return space.around(space.units_of(model)).eval()
+
+
+def choices_of(space: str, row: str) -> dict[str, Value]:
+    """What a row chooses, as the space calls it."""
+    if space == "vit":
+        return ROWS[row]
+    found = {}
+    for name, value in ROWS[row].items():
+        block, _, kind = name.rpartition(".")
+        share = value / HEADS if kind == "heads" else value
+        found[f"vit.{block}.{KINDS[kind]}"] = share
+    return found
 
 
 def timed(
@@ -174,6 +220,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True, help="a state dict for the timm model")
     parser.add_argument("--data", required=True, help="a folder with the parquet files")
     parser.add_argument("--work", required=True, help="keeps the classifier")
+    parser.add_argument("--space", choices=("vit", "blocks"), default="vit")
     parser.add_argument("--classifier", type=int, default=20000, help="images that it is fitted on")
     parser.add_argument("--images", type=int, default=512, help="calibration images")
     parser.add_argument("--report", type=int, default=2500, help="images of test_half")
@@ -181,6 +228,8 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Path(arguments.data)
     model = build(arguments)
+    if arguments.space == "blocks":
+        model = as_blocks(arguments)
     images, _ = read(folder / "train.parquet", arguments.classifier, arguments.images)
     test, labels = read(folder / "test_half.parquet", 0, arguments.report)
 
@@ -197,7 +246,8 @@ def main() -> None:
     error = (full * (1 - full) / len(labels)) ** 0.5
     print(f"full path: {100 * full:.2f} ± {100 * error:.2f} on {len(labels)} images", flush=True)
     rows: dict[str, dict[str, Any]] = {}
-    for name, choices in ROWS.items():
+    for name in ROWS:
+        choices = choices_of(arguments.space, name)
         path = model.space.canonical({**model.space.full, **choices})
         forms = {
             "slice": sliced.extract(path),
@@ -211,7 +261,10 @@ def main() -> None:
             print(json.dumps(rows[name]["time"]), flush=True)
     full_row = {"accuracy": full, "standard_error": error}
     counts = {"classifier_images": arguments.classifier, "calibration_images": arguments.images}
-    save("repair_vit", {"images": len(labels), **counts, "full": full_row, "rows": rows})
+    save(
+        f"repair_{arguments.space}" if arguments.space == "blocks" else "repair_vit",
+        {"images": len(labels), **counts, "full": full_row, "rows": rows},
+    )
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from torch.utils._pytree import tree_flatten
 from search_spaces.blocks.cutting import Piece, Traced
 from search_spaces.blocks.groups import find_groups
 from search_spaces.blocks.heads import find_heads
-from search_spaces.blocks.residual import Sum, sum_of
+from search_spaces.blocks.residual import find_sums
 from search_spaces.blocks.spans import Group
+from search_spaces.blocks.streams import Writer
 from search_spaces.blocks.trials import tried
 from search_spaces.blocks.weighing import Weights
 
@@ -23,14 +24,16 @@ class UnitPlan:
     Attributes:
         piece: the part of the model that it runs.
         groups: the channels that its decision narrows.
-        sum: that of its input and what it adds, where it may be left out; else None.
+        adds: whether it adds to its input, so that it may be left out.
+        writers: its layers whose results are added to a stream.
         gives: the shape of the tensor that it hands on, batch first; None where that is more than
             one tensor, or the model's output.
     """
 
     piece: Piece
     groups: tuple[Group, ...]
-    sum: Sum | None
+    adds: bool
+    writers: tuple[Writer, ...] = ()
     gives: tuple[int, ...] | None = None
 
 
@@ -76,6 +79,7 @@ def plan(model: nn.Module, images: Tensor) -> Plan:
             known[alike] = str(piece.block), _look(piece, body, state)
         block, look = known[alike]
         look = look if block == piece.block else look.renamed(block, str(piece.block))
+        once = tuple(writer for writer in look.writers if weights.calls[writer.layer] <= 1)
         if any(weights.calls[layer] > 1 for group in look.groups for layer in _layers(group)):
             look = replace(look, groups=(), left={piece.name: "it runs more than once"})
         for name, why in look.left.items():
@@ -83,7 +87,7 @@ def plan(model: nn.Module, images: Tensor) -> Plan:
             left[module] = f"{left[module]}; {why}" if module in left else why
         if units:
             units[-1] = replace(units[-1], gives=_shape(state))
-        units.append(UnitPlan(piece, look.groups, look.sum))
+        units.append(UnitPlan(piece, look.groups, look.adds, once))
     return Plan(tuple(units), left, weights.classifiers(), weights.output)
 
 
@@ -97,7 +101,8 @@ class _Look:
     """What was found of a piece; see :class:`UnitPlan` and :class:`Plan`."""
 
     groups: tuple[Group, ...]
-    sum: Sum | None
+    adds: bool
+    writers: tuple[Writer, ...]
     left: Mapping[str, str]
 
     def renamed(self, old: str, new: str) -> "_Look":
@@ -108,7 +113,8 @@ class _Look:
 
         return _Look(
             tuple(group.renamed(name) for group in self.groups),
-            self.sum.renamed(name) if self.sum is not None else None,
+            self.adds,
+            tuple(writer.renamed(name) for writer in self.writers),
             {name(layer): why.replace(f"{old}.", f"{new}.") for layer, why in self.left.items()},
         )
 
@@ -123,8 +129,8 @@ def _look(piece: Piece, body: nn.Module, state: Any) -> _Look:
     known = {layer for group in like_attention for layer in group.makers}
     left = {name: why for name, why in {**found.left, **wrong}.items() if name not in known}
     place = piece.replaces if piece.block is not None else None
-    added = sum_of(body, state, place) if place is not None else None
-    return _Look((*heads, *groups), added, wrong_heads | left)
+    adds, writers = find_sums(body, (*heads, *groups), state, place)
+    return _Look((*heads, *groups), adds, writers, wrong_heads | left)
 
 
 def _layers(group: Group) -> set[str]:

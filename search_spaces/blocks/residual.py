@@ -1,16 +1,24 @@
-"""Whether a block adds to its input, so that leaving it out passes the input on.
+"""What a block adds to a stream, and whether its own input is one.
 
-Autograd's graph says it: from the output back to the input through a sum, and besides through
-nothing but activations and other orders of the same elements.
+Autograd's graph says it. A block that adds to its input may be left out: from the output back to
+the input leads a way through a sum, and besides through nothing but activations and other orders
+of the same elements.
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from search_spaces.blocks.spans import Group
+from search_spaces.blocks.steps import Calls, before, is_followed, kind
+from search_spaces.blocks.streams import Writer
+from search_spaces.blocks.trials import drawn
+from search_spaces.blocks.unit import make_elastic
+from search_spaces.blocks.writers import find_writers
 
 _PASSED = (
     *("Relu", "Hardtanh", "Hardswish", "Silu", "Gelu", "LeakyRelu"),
@@ -19,98 +27,54 @@ _PASSED = (
 )
 
 
-@dataclass(frozen=True)
-class Sum:
-    """The sum of a block's input and what the block adds to it.
+def find_sums(
+    body: nn.Module, groups: Sequence[Group], state: Any, place: int | None
+) -> tuple[bool, tuple[Writer, ...]]:
+    """Whether a piece adds to its input, and its layers whose results are added to a stream.
 
-    Attributes:
-        place: of the input among the tensors of the state.
-        layer: the convolution whose result is added to the input as it came; None if it is not a
-            convolution, or other sums lie between.
-        norm: the batch normalisation that the result passes before; None if none.
-    """
-
-    place: int
-    layer: str | None = None
-    norm: str | None = None
-
-    def renamed(self, name: Callable[[str], str]) -> "Sum":
-        """The same sum in a block whose layers have other names."""
-        layer, norm = (n if n is None else name(n) for n in (self.layer, self.norm))
-        return Sum(self.place, layer, norm)
-
-
-def sum_of(body: nn.Module, state: Any, place: int) -> Sum | None:
-    """The sum that makes a piece's output from its input; None if there is none.
-
-    It runs a copy: some modules keep what they computed, and autograd's graph with it.
+    It runs a copy: some modules keep what they computed, and autograd's graph with it. Its weights
+    are drawn anew, so that no scale is zero; on the meta device no layer is found.
 
     Args:
         body: of the piece.
-        state: an example that reaches it; a tensor, or a tuple of several.
-        place: the tensor of the state that it replaces.
+        groups: its channels that can be narrowed.
+        state: an example that reaches it; a tensor, or a tuple of several, batches first.
+        place: the tensor of the state that it replaces; None if it does more.
     """
-    parts = list(state) if isinstance(state, tuple) else [state]
-    if not isinstance(parts[place], Tensor) or not parts[place].is_floating_point():
-        return None
     body = copy.deepcopy(body)
-    x = parts[place] = parts[place].detach().requires_grad_()
-    with torch.enable_grad():
-        out = body(tuple(parts) if isinstance(state, tuple) else x)
-    y = out[place] if isinstance(state, tuple) else out
-    if not isinstance(y, Tensor) or y.shape != x.shape or y.grad_fn is None:
-        return None
-    sums = _sums_on_the_way(y.grad_fn, x)
-    if sums is None:
-        return None
-    if len(sums) > 1:
-        return Sum(place)
-    names = {parameter: name.rpartition(".")[0] for name, parameter in body.named_parameters()}
-    return Sum(place, *_writer(sums[0], x, names))
+    make_elastic(body, groups)
+    tensors = [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
+    has_numbers = not any(tensor.is_meta for tensor in tensors)
+    if has_numbers:
+        body, state = drawn(body, state)
+    for parameter in body.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    parts = [_followed(part) for part in (state if isinstance(state, tuple) else [state])]
+    with torch.enable_grad(), Calls(body) as calls:
+        given = [part.clone() if is_followed(part) else part for part in parts]
+        out = body(tuple(given) if isinstance(state, tuple) else given[0])
+    writers = find_writers(body, calls, out, len(tensors[0])) if has_numbers else ()
+    if place is None:
+        return False, writers
+    x, y = parts[place], out[place] if isinstance(state, tuple) else out
+    is_alike = is_followed(x) and is_followed(y) and y.shape == x.shape
+    return is_alike and _adds(y.grad_fn, x), writers
 
 
-def _sums_on_the_way(function: Any, x: Tensor) -> list[Any] | None:
-    """The sums on a way from a step of autograd's graph back to x; None without any."""
-    pending: list[tuple[Any, list[Any]]] = [(function, [])]
-    seen: list[Any] = []
+def _followed(part: Any) -> Any:
+    """A tensor as autograd follows it; other things as they are."""
+    has_gradient = isinstance(part, Tensor) and part.is_floating_point()
+    return part.detach().requires_grad_() if has_gradient else part
+
+
+def _adds(step: Any, x: Tensor) -> bool:
+    """Whether a way leads from a step of autograd's graph back to x, and through a sum."""
+    pending, known = [(step, False)], set[tuple[Any, bool]]()
     while pending:
-        step, sums = pending.pop()
-        if getattr(step, "variable", None) is x:
-            if sums:
-                return sums
-            continue
-        if _kind(step) not in _PASSED or any(step is other for other in seen):
-            continue
-        seen.append(step)
-        after = [*sums, step] if _kind(step) == "Add" else sums
-        pending += [(before, after) for before in _before(step)]
-    return None
-
-
-def _writer(added: Any, x: Tensor, names: dict[nn.Parameter, str]) -> tuple[str | None, str | None]:
-    """The convolution, and the normalisation behind it, whose result a sum adds to x itself."""
-    steps = list(_before(added))
-    others = [step for step in steps if getattr(step, "variable", None) is not x]
-    if len(others) != 1 or len(steps) != 2:
-        return None, None
-    step, norm = others[0], None
-    if "BatchNorm" in _kind(step):
-        norm = _owner(step, names)
-        step = next(_before(step))
-    if _kind(step) != "Convolution":
-        return None, None
-    return _owner(step, names), norm
-
-
-def _owner(step: Any, names: dict[nn.Parameter, str]) -> str | None:
-    """The layer whose parameters a step of autograd's graph takes."""
-    variables = [getattr(before, "variable", None) for before in _before(step)]
-    return next((names[v] for v in variables if isinstance(v, nn.Parameter) and v in names), None)
-
-
-def _before(step: Any) -> Iterator[Any]:
-    return (before for before, _ in step.next_functions if before is not None)
-
-
-def _kind(step: Any) -> str:
-    return type(step).__name__.rstrip("0123456789").removesuffix("Backward")
+        step, is_added = pending.pop()
+        if is_added and getattr(step, "variable", None) is x:
+            return True
+        if kind(step) in _PASSED and (step, is_added) not in known:
+            known.add((step, is_added))
+            pending += [(one, is_added or kind(step) == "Add") for one, _ in before(step)]
+    return False

@@ -102,7 +102,7 @@ class BlocksSpace(ElasticSpace):
         self.classifiers = found.classifiers
         self.batch_norm_per_path = any(isinstance(m, nn.BatchNorm2d) for m in example.modules())
         ratios = fractions("keep_ratios", keep_ratios)
-        can_skip = [unit.piece.name for unit in found.units if unit.sum is not None]
+        can_skip = [unit.piece.name for unit in found.units if unit.adds]
         self.skippable = skippable_blocks(skippable, can_skip)
         of_heads = fractions("head_ratios", head_ratios)
         self.kept = {
@@ -210,7 +210,7 @@ class BlocksSpace(ElasticSpace):
             unit.piece.body(model),
             groups=unit.groups,
             kept=kept,
-            adds=unit.sum,
+            writers=unit.writers,
             block=unit.piece.block if unit.piece.only_calls else None,
             requires=self._runs(name),
         )

@@ -28,7 +28,7 @@ def tried(
     copied = copy.deepcopy(body)
     has_numbers = not any(t.is_meta for t in copied.parameters())
     if has_numbers:
-        copied, state = _drawn(copied), tree_map(_double, state)
+        copied, state = drawn(copied, state)
     with torch.no_grad():
         original = copied(state)
         make_elastic(copied, groups)
@@ -114,15 +114,15 @@ def _alike(found: Any, expected: Any) -> bool:
     )
 
 
-def _drawn(body: nn.Module) -> nn.Module:
-    """A body in float64 whose weights are drawn anew."""
+def drawn(body: nn.Module, state: Any) -> tuple[nn.Module, Any]:
+    """A body, changed in place, and its state in float64; its weights drawn anew."""
     body = body.double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in body.parameters():
+        for parameter in filter(torch.is_floating_point, body.parameters()):
             noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
             parameter.add_(noise / max(1, parameter[0].numel()) ** 0.5 if parameter.ndim else noise)
-    return body
+    return body, tree_map(_double, state)
 
 
 def _double(leaf: Any) -> Any:

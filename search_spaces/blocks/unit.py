@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from paretopath.elastic import ChannelGroup, Choice, Onto, Reader, State, Unit
+from paretopath.elastic import ChannelGroup, Choice, Reader, State, Unit
 from paretopath.elastic.layers import absorb_bias
 from paretopath.paths import Condition, Value
 from search_spaces.blocks.heads import make_headed
@@ -19,8 +19,8 @@ from search_spaces.blocks.layers import (
     narrowed,
     outputs,
 )
-from search_spaces.blocks.residual import Sum
 from search_spaces.blocks.spans import Group
+from search_spaces.blocks.streams import Writer, writing
 
 Kept = Mapping[str, Mapping[Value, Mapping[str, int]]]
 """By decision and value: the entries that each group of channels keeps."""
@@ -34,7 +34,7 @@ class BlockUnit(Unit):
         body: from state to state; its layers are made elastic.
         groups: the channels that decisions narrow.
         kept: what its decisions do.
-        adds: the sum of its input and what it adds, if it is one.
+        writers: its layers whose results are added to a stream.
         block: the one module that it calls, if it is no more than that from state to state.
         requires: where it runs.
     """
@@ -46,39 +46,35 @@ class BlockUnit(Unit):
         *,
         groups: Sequence[Group] = (),
         kept: Kept,
-        adds: Sum | None = None,
+        writers: Sequence[Writer] = (),
         block: str | None = None,
         requires: Condition | None = None,
     ) -> None:
         super().__init__(name, decisions=tuple(kept), requires=requires)
-        make_elastic(body, groups)
+        make_elastic(body, groups, writers)
         self.body = body
         self.groups = tuple(groups)
         self.kept = {decision: dict(values) for decision, values in kept.items()}
-        self.adds = adds
+        self.writers = tuple(writers)
         self.block = block
 
     def forward(self, state: State, choice: Choice) -> State:
-        with narrowed(entries(self.kept, choice), self._onto(state)):
+        with (
+            writing(self.body, self.writers, state) as onto,
+            narrowed(entries(self.kept, choice), onto),
+        ):
             return self.body(state)
-
-    def _onto(self, state: State) -> dict[str, Onto]:
-        """What the last convolution's result is added to, where that is the unit's input."""
-        if self.adds is None or self.adds.layer is None:
-            return {}
-        skip = state[self.adds.place] if isinstance(state, tuple) else state
-        norm = self.body.get_submodule(self.adds.norm) if self.adds.norm is not None else None
-        return {self.adds.layer: Onto(skip, norm)}
 
     def extract(self, choice: Choice) -> nn.Module:
         """A copy of the piece with plain layers; of a block alone, in its own class."""
         with narrowed(entries(self.kept, choice)):
             plain = plain_copy(self.body)
-        for span in (span for group in self.groups for span in group.readers):
-            if span.norm is not None and self.body.get_submodule(span.layer).bias is None:
-                conv, norm = plain.get_submodule(span.layer), plain.get_submodule(span.norm)
-                assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-                absorb_bias(conv, norm)  # least squares may give a narrowed layer one
+        readers = [(span.layer, span.norm) for group in self.groups for span in group.readers]
+        for name, behind in (*readers, *((w.layer, w.norm) for w in self.writers)):
+            if behind is not None and self.body.get_submodule(name).bias is None:
+                layer, norm = plain.get_submodule(name), plain.get_submodule(behind)
+                assert isinstance(layer, nn.Conv2d | nn.Linear) and isinstance(norm, nn.BatchNorm2d)
+                absorb_bias(layer, norm)  # least squares may give it one
         return plain if self.block is None else plain.get_submodule(self.block)
 
     def channel_groups(self) -> list[ChannelGroup]:
@@ -99,8 +95,9 @@ def plain_copy(body: nn.Module) -> nn.Module:
     return copy.deepcopy(body, {id(part): part.plain() for part in parts})
 
 
-def make_elastic(body: nn.Module, groups: Sequence[Group]) -> None:
-    """Puts elastic layers in the place of a body's layers: those of groups, and all batch norms.
+def make_elastic(body: nn.Module, groups: Sequence[Group], writers: Sequence[Writer] = ()) -> None:
+    """Puts elastic layers in the place of a body's layers: those of groups, those that write into a
+    stream, and all batch norms.
 
     What is elastic already stays.
     """
@@ -108,6 +105,7 @@ def make_elastic(body: nn.Module, groups: Sequence[Group]) -> None:
         if group.is_heads:
             make_headed(body, group)
     touched = {name for g in groups for name in (*g.makers, *(span.layer for span in g.readers))}
+    touched |= {writer.layer for writer in writers}
     for name, module in list(body.named_modules()):
         is_norm = isinstance(module, nn.BatchNorm2d) and can_be_narrowed(module)
         if is_norm or (name in touched and not isinstance(module, BlockLayer)):

@@ -209,19 +209,19 @@ ElasticLayer = ElasticLinear | ElasticConv2d
 
 
 @torch.no_grad()
-def absorb_bias(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """Moves a convolution's bias, if it has one, into the mean that the next layer subtracts.
+def absorb_bias(layer: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d) -> None:
+    """Moves a layer's bias, if it has one, into the mean that the next layer subtracts.
 
-    Compensation gives a bias to a convolution that had none; so it costs nothing.
+    Compensation gives a bias to a layer that had none; so it costs nothing.
 
     Args:
-        conv: plain, changed in place.
-        norm: takes the convolution's output; changed in place.
+        layer: plain, changed in place.
+        norm: takes the layer's output; changed in place.
     """
-    if conv.bias is not None:
+    if layer.bias is not None:
         assert norm.running_mean is not None
-        norm.running_mean -= conv.bias
-        conv.bias = None
+        norm.running_mean -= layer.bias
+        layer.bias = None  # type: ignore[assignment]
 
 
 def _own_or_kept(layer: ElasticLayer, kept: tuple[int, ...], segments: tuple[int, ...]) -> Operands:

@@ -20,7 +20,7 @@ class Onto:
     Attributes:
         skip: what the layer's result is added to, of its shape; or what gives it, where bringing it
             into that shape takes work that a forward pass can do without.
-            Nothing if None: the result itself shall be the full model's.
+            Nothing if None, or if that gives None: the result itself shall be the full model's.
         through: what the result passes before it is added: a module that scales and shifts each
             channel, such as a layer scale or a batch normalisation. Nothing if None.
         like: the layer that gives this result on the full path, where it is another one: a unit
@@ -30,7 +30,7 @@ class Onto:
             They correspond by place if None.
     """
 
-    skip: Tensor | Callable[[], Tensor] | None = None
+    skip: Tensor | Callable[[], Tensor | None] | None = None
     through: Callable[[Tensor], Tensor] | None = None
     like: nn.Module | None = None
     keys: Tensor | None = None
@@ -51,21 +51,29 @@ class Onto:
         return moved.flatten()
 
 
-_solving: ContextVar[bool] = ContextVar("whether the layers of the step that runs are solved")
+_solves: ContextVar[bool | None] = ContextVar("whether the layers of the step that runs are solved")
+"""None where nobody watches."""
+
+
+def is_watched() -> bool:
+    """Whether somebody asks what layers' results are added to: a unit for which that takes work
+    can do without otherwise.
+    """
+    return _solves.get(None) is not None
 
 
 def is_solving() -> bool:
     """Whether a path is being re-solved: a unit whose form multiplies layers out runs them as one
     elastic layer then, so that it can be.
     """
-    return _solving.get(False)
+    return _solves.get(None) is True
 
 
 @contextmanager
-def solving() -> Iterator[None]:
-    """What runs inside the block, in this thread, is being re-solved."""
-    token = _solving.set(True)
+def watching(*, solves: bool) -> Iterator[None]:
+    """What runs inside the block, in this thread, is watched; and its layers re-solved, or not."""
+    token = _solves.set(solves)
     try:
         yield
     finally:
-        _solving.reset(token)
+        _solves.reset(token)

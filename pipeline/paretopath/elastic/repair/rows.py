@@ -87,6 +87,15 @@ class Call:
             result = result.movedim(1, -1)
         return result.reshape(-1, result.shape[-1])[rows].float()
 
+    def skip(self, rows: Tensor) -> Tensor | None:
+        """(n, outputs) what the result is added to, at some positions; None if to nothing, or to
+        something of other positions.
+        """
+        stream = None if self.onto is None else self.onto.stream()
+        if stream is None or stream.numel() != self.positions * self.outputs:
+            return None
+        return self.at(stream, rows)
+
     def scale(self) -> Tensor:
         """(outputs,) by how much the stream moves with the result."""
         if self.onto is None:

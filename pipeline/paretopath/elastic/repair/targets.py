@@ -106,9 +106,9 @@ class Targets:
             return
         rows = self._sample(call)
         stream = call.at(result, rows) * scale
-        skip = call.onto.stream() if call.onto is not None else None
+        skip = call.skip(rows)
         if skip is not None:
-            stream += call.at(skip, rows)
+            stream += skip
         keys = call.keys
         known = None if keys is None else keys[rows]
         self._targets[call.layer] = Target(call.positions, rows, stream, known)

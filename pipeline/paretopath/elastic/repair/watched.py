@@ -14,7 +14,7 @@ from paretopath.elastic.own import Own, using
 from paretopath.elastic.repair.regression import regress
 from paretopath.elastic.repair.rows import Call
 from paretopath.elastic.repair.targets import Targets
-from paretopath.elastic.stream import solving
+from paretopath.elastic.stream import watching
 from paretopath.elastic.units import State, Step
 
 TINY = 1e-6
@@ -28,21 +28,17 @@ def look(step: Step, state: State, targets: Targets) -> State:
     """The full model's next state; notes where the results of the step's layers land, those that
     have no target yet.
     """
-    seen: list[tuple[Call, Tensor]] = []
 
     def after(layer: Any, args: Any, kwargs: Any, result: Tensor) -> None:
         call = Call.of(layer, args, kwargs)
         if targets.wants(call):
-            seen.append((call, result))
+            targets.note(call, result, call.scale())
 
-    with ExitStack() as stack:
+    with watching(solves=False), ExitStack() as stack:
         for layer in _elastic(step):
             hook = layer.register_forward_hook(after, with_kwargs=True)
             stack.callback(hook.remove)
-        state = step(state)
-        for call, result in seen:
-            targets.note(call, result, call.scale())
-    return state
+        return step(state)
 
 
 class Watched:
@@ -73,7 +69,7 @@ class Watched:
             if layer in self.fitted:
                 self._landed = result
 
-        with using(Own(self.fitted)), solving(), ExitStack() as stack:
+        with using(Own(self.fitted)), watching(solves=True), ExitStack() as stack:
             for layer in _elastic(step):
                 stack.callback(layer.register_forward_pre_hook(before, with_kwargs=True).remove)
                 stack.callback(layer.register_forward_hook(after, with_kwargs=True).remove)
@@ -104,9 +100,9 @@ class Watched:
         if bias is not None:
             lands = lands + bias
         gap = target.stream[:, : call.outputs] - lands * scale
-        skip = call.onto.stream() if call.onto is not None else None
+        skip = call.skip(rows)
         if skip is not None:
-            gap -= call.at(skip, rows)
+            gap -= skip
         delta, shift = regress(inputs, gap, target.held)
         inverse = torch.where(scale.abs() > TINY * scale.abs().max(), 1 / scale, 0)
         solved = weight + (delta * inverse[:, None]).view_as(weight).to(weight)
