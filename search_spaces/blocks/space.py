@@ -24,6 +24,7 @@ from paretopath.weights.files import load_reference
 from paretopath.weights.new import mark_new
 from search_spaces.blocks.attention import SplitAttention
 from search_spaces.blocks.heads import HeadwiseLinear
+from search_spaces.blocks.layers import can_be_narrowed
 from search_spaces.blocks.leaving import chosen_exits, head_behind
 from search_spaces.blocks.models import Original
 from search_spaces.blocks.models import input_shape as shape_for
@@ -205,15 +206,22 @@ class BlocksSpace(ElasticSpace):
         name = unit.piece.name
         kept: dict[str, Values] = {around: {} for around in self._around}
         kept |= {f"{name}.{kind}": values for kind, values in self.kept[name].items()}
+        body = unit.piece.body(model)
         return BlockUnit(
             name,
-            unit.piece.body(model),
+            body,
             groups=unit.groups,
             kept=kept,
             writers=unit.writers,
+            classifiers=self._classifiers_of(body) if name == self._last else (),
             block=unit.piece.block if unit.piece.only_calls else None,
             requires=self._runs(name),
         )
+
+    def _classifiers_of(self, body: nn.Module) -> list[str]:
+        """The layers of the last unit that give the classes, and can be solved for them."""
+        modules = dict(body.named_modules())
+        return [n for n in self.classifiers if n in modules and can_be_narrowed(modules[n])]
 
     def original_state(self, model: ElasticModel) -> dict[str, Tensor]:
         """The state dict of the original model with an elastic model's weights."""

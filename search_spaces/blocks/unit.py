@@ -35,6 +35,7 @@ class BlockUnit(Unit):
         groups: the channels that decisions narrow.
         kept: what its decisions do.
         writers: its layers whose results are added to a stream.
+        classifiers: its layers that give what the model gives.
         block: the one module that it calls, if it is no more than that from state to state.
         requires: where it runs.
     """
@@ -47,11 +48,12 @@ class BlockUnit(Unit):
         groups: Sequence[Group] = (),
         kept: Kept,
         writers: Sequence[Writer] = (),
+        classifiers: Sequence[str] = (),
         block: str | None = None,
         requires: Condition | None = None,
     ) -> None:
         super().__init__(name, decisions=tuple(kept), requires=requires)
-        make_elastic(body, groups, writers)
+        make_elastic(body, groups, [*(writer.layer for writer in writers), *classifiers])
         self.body = body
         self.groups = tuple(groups)
         self.kept = {decision: dict(values) for decision, values in kept.items()}
@@ -95,9 +97,9 @@ def plain_copy(body: nn.Module) -> nn.Module:
     return copy.deepcopy(body, {id(part): part.plain() for part in parts})
 
 
-def make_elastic(body: nn.Module, groups: Sequence[Group], writers: Sequence[Writer] = ()) -> None:
-    """Puts elastic layers in the place of a body's layers: those of groups, those that write into a
-    stream, and all batch norms.
+def make_elastic(body: nn.Module, groups: Sequence[Group], others: Sequence[str] = ()) -> None:
+    """Puts elastic layers in the place of a body's layers: those of groups, others that repair may
+    solve, and all batch norms.
 
     What is elastic already stays.
     """
@@ -105,7 +107,7 @@ def make_elastic(body: nn.Module, groups: Sequence[Group], writers: Sequence[Wri
         if group.is_heads:
             make_headed(body, group)
     touched = {name for g in groups for name in (*g.makers, *(span.layer for span in g.readers))}
-    touched |= {writer.layer for writer in writers}
+    touched |= set(others)
     for name, module in list(body.named_modules()):
         is_norm = isinstance(module, nn.BatchNorm2d) and can_be_narrowed(module)
         if is_norm or (name in touched and not isinstance(module, BlockLayer)):
