@@ -261,10 +261,8 @@ def main() -> None:
             print(json.dumps(rows[name]["time"]), flush=True)
     full_row = {"accuracy": full, "standard_error": error}
     counts = {"classifier_images": arguments.classifier, "calibration_images": arguments.images}
-    save(
-        f"repair_{arguments.space}" if arguments.space == "blocks" else "repair_vit",
-        {"images": len(labels), **counts, "full": full_row, "rows": rows},
-    )
+    name = "repair_vit" if arguments.space == "vit" else "repair_vit_blocks"
+    save(name, {"images": len(labels), **counts, "full": full_row, "rows": rows})
 
 
 if __name__ == "__main__":

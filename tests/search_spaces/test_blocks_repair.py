@@ -15,6 +15,7 @@ from paretopath.elastic.repair import Repair
 from paretopath.elastic.repair.rows import Call
 from paretopath.elastic.stream import watching
 from search_spaces.blocks.unit import BlockUnit
+from tests.search_spaces.blocks_models import ATTENTION, SMALL
 
 VIT: dict[str, Any] = {
     **{"img_size": 16, "patch_size": 8, "embed_dim": 32, "depth": 4, "num_heads": 4},
@@ -46,24 +47,13 @@ STREAMS: dict[str, tuple[dict[str, Any], str, set[str], int]] = {
         1,
     ),
     "PyTorch's attention": (
-        {
-            "model": "torchvision.models.vision_transformer:VisionTransformer",
-            "arguments": {
-                **{"image_size": 16, "patch_size": 8, "num_layers": 1, "hidden_dim": 16},
-                **{"num_heads": 4, "mlp_dim": 32},
-            },
-            "input_shape": [3, 16, 16],
-        },
+        ATTENTION["PyTorch's"],
         "encoder.layers.encoder_layer_0",
         {"self_attention.out", "mlp.3"},
         -1,
     ),
     "a shortcut that computes, and runs later": (
-        {
-            "model": "resnet26",
-            "arguments": {"channels": [8, 16, 16, 32], "num_classes": 7},
-            "input_shape": [3, 32, 32],
-        },
+        SMALL["resnet"],
         "layer2.0",
         {"conv3"},
         1,

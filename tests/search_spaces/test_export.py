@@ -14,7 +14,7 @@ from paretopath.elastic import ElasticSpace
 from search_spaces.blocks.space import BlocksSpace
 from search_spaces.ofa_resnet import OfaResNet50Space
 from tests.pipeline.vit_family import vit_family
-from tests.search_spaces import test_blocks as blocks
+from tests.search_spaces import blocks_models as blocks
 from tests.search_spaces import test_segformer as segformer
 from tests.search_spaces import test_upernet as upernet
 from tests.search_spaces import test_vit as vit
