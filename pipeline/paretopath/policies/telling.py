@@ -12,12 +12,11 @@ import numpy.typing as npt
 
 from paretopath.front.dominance import pareto_front
 from paretopath.paths import ExecutionPath, IndexMatrix
+from paretopath.policies.leaving import Bools, Floats
 from paretopath.policies.shares import SHARES, LeavingSpace, WaysOut
 from paretopath.tasks.classification.task import proportion_error
 from paretopath.tasks.task import Score
 
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 CostOf = Callable[[IndexMatrix], Floats]
 """What a search minimises, (n,) of canonical rows (n, n_decisions)."""
 
