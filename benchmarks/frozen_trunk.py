@@ -24,7 +24,7 @@ from paretopath.tasks.classification.task import Classification
 from search_spaces.exit_heads import OWN_HEADS
 
 CHUNK = 500  # images whose tokens are kept in a file
-SAMPLES_SEEN = {"linear": 160_000, "mlp": 160_000, "attention": 80_000, "convolution": 80_000}
+SAMPLES_SEEN = {"linear": 320_000, "mlp": 320_000, "attention": 160_000, "convolution": 160_000}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

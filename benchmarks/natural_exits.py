@@ -1,13 +1,15 @@
 """Leaving early on natural images, everything included, at most half a point lost on held-out ones.
 
-    python benchmarks/natural_exits.py cifar10 WEIGHTS FOLDER CACHE [--head mlp] [--threads 1]
+    python benchmarks/natural_exits.py cifar10 WEIGHTS FOLDER CACHE [--blocks 3 6 9 12]
+        [--head mlp] [--threads 1]
     python benchmarks/natural_exits.py clothing WEIGHTS FOLDER CACHE
 
 WEIGHTS are a ViT-S/14 as timm names it (``vit_small_patch14_dinov2``, no classifier), FOLDER holds
 ``train.parquet`` and ``validation.parquet`` (columns ``image`` and ``label``). The trunk stays
-frozen; heads after blocks 3, 6, 9 and 12 learn from the first training images, policies are chosen
-on others of them; accuracies are of ``validation.parquet``, which nothing was chosen by. What takes
-long, tokens after those blocks and trained heads, is kept in CACHE (150 kB an image at 98 pixels).
+frozen; heads after some blocks learn from the first training images, policies are chosen on others
+of them; accuracies are of ``validation.parquet``, which nothing was chosen by. What takes long,
+tokens after those blocks and trained heads, is kept in CACHE (38 kB for an image and a block, at 98
+pixels). Tokens that heads learn from are computed in bfloat16 where the processor does.
 
 The full model is the trunk with the best head of all kinds after its last block, by the images that
 policies are chosen on. Both run the same held-out images in batches, taking turns; with one thread
@@ -19,13 +21,14 @@ have gathered, or the input ends.
 import argparse
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from environment import median, save
+from environment import fast_forward, median, save
 from frozen_trunk import Images, Trunk, exit_outputs, read_images
 from torch import Tensor, nn
 
@@ -42,7 +45,6 @@ from paretopath.policies.points import PathPolicies, dynamic_points, split_resul
 from paretopath.policies.search import search_policies
 from search_spaces.exit_heads import OWN_HEADS
 
-BLOCKS = (3, 6, 9, 12)
 MAX_LOSS = 0.005
 
 
@@ -64,7 +66,7 @@ class Set:
 
 
 SETS = {
-    "cifar10": Set(pixels=98, train=20_000, choose=4_000, timed=512),
+    "cifar10": Set(pixels=98, train=41_000, choose=4_000, timed=512),
     "clothing": Set(pixels=112, train=2_300, choose=768, timed=256),
 }
 
@@ -75,6 +77,9 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("cache", type=Path)
+    parser.add_argument(
+        "--blocks", type=int, nargs="+", default=[3, 6, 9, 12], help="with a head after them"
+    )
     parser.add_argument("--head", choices=list(OWN_HEADS), default="mlp")
     parser.add_argument(
         "--taught", action="store_true", help="exits learn from the last block's head too"
@@ -90,7 +95,7 @@ def main() -> None:
     macs_gain = full_macs / result.cost
     accuracy = found.held.right.mean(axis=1)
     print(f"the last block's best head: {found.last_kind}; {found.last_accuracies}")
-    print(f"held-out accuracy after blocks {BLOCKS}: {np.round(100 * accuracy, 1)} %")
+    print(f"held-out accuracy after blocks {arguments.blocks}: {np.round(100 * accuracy, 1)} %")
     print(f"policy: {point.policy}")
     print(
         f"held out: {100 * result.accuracy:.2f} ± {100 * result.error:.2f} %, lost "
@@ -149,17 +154,20 @@ def prepared(arguments: argparse.Namespace, chosen: Set) -> Prepared:
     """Runs the trunk and trains the heads, unless the cache has them."""
     kind, cache = arguments.head, arguments.cache
     parts = read_parts(arguments.folder, chosen)
-    trunk = Trunk(space(chosen.pixels, kind, kind).build(str(arguments.weights)), BLOCKS, cache)
+    blocks = tuple(arguments.blocks)
+    plain = space(chosen.pixels, blocks, kind, kind).build(str(arguments.weights))
+    trunk = Trunk(plain, blocks, cache)
     for part, images in parts.items():
-        trunk.keep(part, images)
+        with fast_forward() if part == "train" else nullcontext():
+            trunk.keep(part, images)
     labels = parts["train"].labels
     last_kind, accuracies, last = best_last(trunk, parts)
-    teacher = trunk.logits("train", last, BLOCKS[-1]) if arguments.taught else None
-    heads = {block: trunk.head(kind, block, labels, teacher) for block in BLOCKS[:-1]}
-    heads[BLOCKS[-1]] = last
+    teacher = trunk.logits("train", last, blocks[-1]) if arguments.taught else None
+    heads = {block: trunk.head(kind, block, labels, teacher) for block in blocks[:-1]}
+    heads[blocks[-1]] = last
     seen, held = (
         exit_outputs(
-            BLOCKS,
+            blocks,
             [trunk.logits(part, head, block) for block, head in heads.items()],
             parts[part].labels,
         )
@@ -186,7 +194,7 @@ def chosen_policy(found: Prepared) -> tuple[DynamicPoint, SplitResult, float]:
     policies = PathPolicies(full, "searched", found.seen, costs, tried)
     point = within_loss(dynamic_points([policies], policies, cost="macs"), MAX_LOSS)
     result = split_result(point.policy, found.held, found.held.right[-1], costs, "macs")
-    return point, result, float(costs.paid([len(BLOCKS) - 1], "macs")[0])
+    return point, result, float(costs.paid([len(found.seen.exits) - 1], "macs")[0])
 
 
 def read_parts(folder: Path, chosen: Set) -> dict[str, Images]:
@@ -199,13 +207,13 @@ def read_parts(folder: Path, chosen: Set) -> dict[str, Images]:
     }
 
 
-def space(pixels: int, exit_head: str, last_head: str) -> ElasticSpace:
-    """The transformer's paths, with heads after four blocks."""
+def space(pixels: int, blocks: Sequence[int], exit_head: str, last_head: str) -> ElasticSpace:
+    """The transformer's paths, with heads after some blocks."""
     return search_spaces.create(  # type: ignore[no-any-return]
         "vit",
         model="vit_small_patch14_dinov2",
         arguments={"img_size": pixels, "num_classes": 10},
-        exits=BLOCKS,
+        exits=list(blocks),
         exit_head=exit_head,
         last_head=last_head,
     )
@@ -213,10 +221,11 @@ def space(pixels: int, exit_head: str, last_head: str) -> ElasticSpace:
 
 def best_last(trunk: Trunk, parts: dict[str, Images]) -> tuple[str, dict[str, float], nn.Module]:
     """The kind of head that is best after the last block, what all have, and the best one."""
-    heads = {kind: trunk.head(kind, BLOCKS[-1], parts["train"].labels) for kind in OWN_HEADS}
+    block = trunk.blocks[-1]
+    heads = {kind: trunk.head(kind, block, parts["train"].labels) for kind in OWN_HEADS}
     accuracy = {}
     for kind, head in heads.items():
-        right = trunk.logits("choose", head, BLOCKS[-1]).argmax(1) == parts["choose"].labels
+        right = trunk.logits("choose", head, block).argmax(1) == parts["choose"].labels
         accuracy[kind] = float(right.double().mean())
     best = max(accuracy, key=lambda kind: accuracy[kind])
     return best, accuracy, heads[best]
@@ -226,7 +235,7 @@ def with_heads(
     pixels: int, kind: str, last_kind: str, weights: Path, heads: dict[int, nn.Module]
 ) -> ElasticModel:
     """The model with its trunk's weights and these heads."""
-    model = space(pixels, kind, last_kind).build(str(weights))
+    model = space(pixels, list(heads), kind, last_kind).build(str(weights))
     for block, head in heads.items():
         model.units[f"exits_{block}"].head.load_state_dict(head.state_dict())
     return model
