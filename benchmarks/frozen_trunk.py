@@ -8,12 +8,14 @@ takes long is kept in a cache folder, a file each, written under another name fi
 
 import io
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from datasets import load_dataset
+from environment import fast_forward
 from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -86,8 +88,14 @@ class Trunk:
     cache: Path
 
     @torch.inference_mode()
-    def keep(self, part: str, images: Images) -> None:
-        """Writes tokens of all images after each block, unless they are there."""
+    def keep(self, part: str, images: Images, *, fast: bool = False) -> None:
+        """Writes tokens of all images after each block, unless they are there.
+
+        Args:
+            part: its name.
+            images: of it.
+            fast: in bfloat16, where the processor computes in it.
+        """
         steps = self.model.steps(self.model.space.full)[:-1]  # the stem, then the blocks
         for start in range(0, len(images), CHUNK):
             if self._file(part, self.blocks[-1], start).is_file():
@@ -95,7 +103,8 @@ class Trunk:
             kept: dict[int, list[Tensor]] = {block: [] for block in self.blocks}
             for state in images.batches(50, start, min(start + CHUNK, len(images))):
                 for number, step in enumerate(steps):
-                    state = step(state)
+                    with fast_forward() if fast else nullcontext():
+                        state = step(state)
                     if number in kept:
                         kept[number].append(state.half())
             for block, batches in kept.items():

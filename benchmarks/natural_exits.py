@@ -21,14 +21,13 @@ have gathered, or the input ends.
 import argparse
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from environment import fast_forward, median, save
+from environment import median, save
 from frozen_trunk import Images, Trunk, exit_outputs, read_images
 from torch import Tensor, nn
 
@@ -158,8 +157,7 @@ def prepared(arguments: argparse.Namespace, chosen: Set) -> Prepared:
     plain = space(chosen.pixels, blocks, kind, kind).build(str(arguments.weights))
     trunk = Trunk(plain, blocks, cache)
     for part, images in parts.items():
-        with fast_forward() if part == "train" else nullcontext():
-            trunk.keep(part, images)
+        trunk.keep(part, images, fast=part == "train")
     labels = parts["train"].labels
     last_kind, accuracies, last = best_last(trunk, parts)
     teacher = trunk.logits("train", last, blocks[-1]) if arguments.taught else None
