@@ -27,27 +27,48 @@ class Kept:
     promised_loss: Floats
 
 
-def worth_keeping(lost: Ints, won: Ints, images: Ints, cost: Floats, *, most: int) -> Kept:
-    """The policies that no other beats in cost and in loss with its standard error.
+def worth_keeping(
+    lost: Ints, won: Ints, images: Ints, cost: Floats, kinds: Ints, *, most: int
+) -> Kept:
+    """The policies that none of their kind beats in cost and in loss with its standard error, nor
+    any in cost and in promise.
 
-    Each is the choice of a rule: the cheapest whose loss, with its standard error, is at most so
-    much. What the same rule chooses on all folds but one is looked at on that one.
+    Each is the choice of a rule: the cheapest of a kind whose loss, with its standard error, is at
+    most so much. What the same rule chooses on all folds but one is looked at on that one. Kinds
+    are chosen from apart, because a promise pays for how many it was chosen among: of paths that
+    nobody leaves early there are few, of policies very many.
 
     Args:
         lost, won: (policies, folds) see :class:`~paretopath.policies.leaving.Left`.
         images: (folds,).
         cost: (policies,) by which they are compared.
+        kinds: (policies,) a number for each kind.
         most: of very many, those at about equal distances in cost, both ends included.
     """
-    if len(cost) == 0:
+    found = []
+    for kind in np.unique(kinds):
+        mine = np.flatnonzero(kinds == kind)
+        kept = _worth_keeping(lost[mine], won[mine], images, cost[mine], most)
+        found.append((mine[kept.rows], kept.promised_loss))
+    if not found:
         return Kept(np.zeros(0, dtype=np.int64), np.zeros(0))
+    rows, promised = map(np.concatenate, zip(*found, strict=True))
+    costs, one = cost[rows], np.newaxis
+    beats = (costs <= costs[:, one]) & (promised <= promised[:, one])
+    beats &= (costs < costs[:, one]) | (promised < promised[:, one])
+    beats &= kinds[rows] != kinds[rows][:, one]
+    rows, promised = rows[~beats.any(axis=1)], promised[~beats.any(axis=1)]
+    order = np.argsort(cost[rows], kind="stable")
+    chosen = order[_spread(cost[rows][order], most)]
+    return Kept(rows[chosen], promised[chosen])
+
+
+def _worth_keeping(lost: Ints, won: Ints, images: Ints, cost: Floats, most: int) -> Kept:
+    """Those of one kind."""
     order = np.argsort(cost, kind="stable")
     bounds = _bound(lost.sum(axis=1), won.sum(axis=1), int(images.sum()))[order]
     steps = np.flatnonzero(np.diff(np.minimum.accumulate(bounds), prepend=np.inf) < 0)
-    if len(steps) > most:
-        along = cost[order[steps]]
-        wanted = np.linspace(along[0], along[-1], most)
-        steps = steps[np.unique(np.abs(along[:, None] - wanted).argmin(axis=0))]
+    steps = steps[_spread(cost[order[steps]], most)]
     unseen_lost, unseen_won = np.zeros((2, len(steps)), dtype=np.int64)
     for fold in range(len(images)):
         rest = np.delete(np.arange(len(images)), fold)
@@ -59,6 +80,14 @@ def worth_keeping(lost: Ints, won: Ints, images: Ints, cost: Floats, *, most: in
     promised = np.maximum(bounds[steps], validated)
     # what a dearer one can't keep was luck: of many promises the best would be believed else
     return Kept(order[steps], np.maximum.accumulate(promised[::-1])[::-1])
+
+
+def _spread(cost: Floats, most: int) -> Ints:
+    """Which of rising costs to keep: all, or as many as wanted at about equal distances."""
+    if len(cost) <= most:
+        return np.arange(len(cost))
+    wanted = np.linspace(cost[0], cost[-1], most)
+    return np.unique(np.abs(cost[:, None] - wanted).argmin(axis=0))
 
 
 def _bound(lost: Ints, won: Ints, images: int) -> Floats:

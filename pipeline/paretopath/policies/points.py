@@ -56,6 +56,7 @@ def dynamic_points(
     most: int = MOST_KEPT,
 ) -> list[DynamicPoint]:
     """The policies of some paths together that no other beats, by rising cost; not tested yet.
+    Paths that nobody leaves early are chosen among themselves first.
 
     Args:
         paths: their outputs are of the same images.
@@ -68,11 +69,13 @@ def dynamic_points(
     reference = full.outputs.right[-1]
     paths = [of_path.within(budgets or {}) for of_path in paths]
     tried = [of_path.tried for of_path in paths]
+    leaves_early = np.concatenate([one.left.asked.sum(axis=1) > 1 for one in tried])
     kept = worth_keeping(
         np.concatenate([one.left.lost for one in tried]),
         np.concatenate([one.left.won for one in tried]),
         tried[0].left.images,
         np.concatenate([one.cost for one in tried]),
+        leaves_early.astype(np.int64),
         most=most,
     )
     starts = np.cumsum([0, *(len(one) for one in tried)])
