@@ -9,7 +9,7 @@ and a search whose paths say themselves what share of their images leaves at eac
 finds then gets the same: thresholds searched on validation over its paths, with what was fitted to
 each path and to each exit on its way. Everything is chosen on validation; the hypervolume of
 expected energy and accuracy, as a share of the full path's energy times 1, is also of the test
-split, by which nothing was chosen.
+split, by which nothing was chosen. What exits say is computed in bfloat16 where the processor does.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from environment import save
+from environment import fast_forward, save
 
 from paretopath.elastic.exits import exits_on_the_way
 from paretopath.front.dominance import hypervolume, pareto_front
@@ -89,10 +89,11 @@ class Comparison:
             exits = exits_on_the_way(model, path)
             fitted = scoring.evaluator(model, "validation")
             model.own = fitted.own([found.path for found in exits])
-            validation, test = (
-                gather_outputs(model, path, scoring.data.loader(split), scoring.task)
-                for split in ("validation", "test")
-            )
+            with fast_forward():
+                validation, test = (
+                    gather_outputs(model, path, scoring.data.loader(split), scoring.task)
+                    for split in ("validation", "test")
+                )
             model.own = {}
             costs = exit_costs(self.parts.table, exits)
             self._known[path] = validation, test, costs
