@@ -12,7 +12,8 @@ tokens after those blocks and trained heads, is kept in CACHE (38 kB for an imag
 pixels). Tokens that heads learn from are computed in bfloat16 where the processor does.
 
 The full model is the trunk with the best head of all kinds after its last block, by the images that
-policies are chosen on. Both run the same held-out images in batches, taking turns; with one thread
+policies are chosen on. A policy may be of a path to any of the exits; what such paths come to if
+nobody leaves them early is printed beside. Both run the same held-out images in batches, taking turns; with one thread
 it is the processor's time that is compared, so that others on the machine don't count. A third way
 fills batches up again: what stays after an exit waits there until as many images as a batch has
 have gathered, or the input ends.
@@ -21,7 +22,7 @@ have gathered, or the input ends.
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,13 @@ from paretopath.cost import CostTable
 from paretopath.cost import create as cost_model
 from paretopath.deploy.exits import Rule, by_policy, leave_early
 from paretopath.elastic import ElasticModel, ElasticSpace, Step
-from paretopath.elastic.exits import exits_on_the_way, steps_with_exits
+from paretopath.elastic.exits import exit_paths, exits_on_the_way, steps_with_exits
 from paretopath.front.dynamic import DynamicPoint, SplitResult, within_loss
 from paretopath.policies.costs import exit_costs
 from paretopath.policies.outputs import ExitOutputs
 from paretopath.policies.points import PathPolicies, dynamic_points, split_result
 from paretopath.policies.search import search_policies
 from search_spaces.exit_heads import OWN_HEADS
-
-MAX_LOSS = 0.005
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,7 @@ def main() -> None:
     parser.add_argument(
         "--taught", action="store_true", help="exits learn from the last block's head too"
     )
+    parser.add_argument("--max-loss", type=float, default=0.5, help="points that may be lost")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
@@ -90,21 +90,24 @@ def main() -> None:
     arguments.cache.mkdir(parents=True, exist_ok=True)
     chosen = SETS[arguments.data]
     found = prepared(arguments, chosen)
-    point, result, full_macs = chosen_policy(found)
-    macs_gain = full_macs / result.cost
+    (alone, early), full_macs = chosen_policies(found, arguments.max_loss / 100)
+    macs_gain = full_macs / early.held_out.cost
     accuracy = found.held.right.mean(axis=1)
     print(f"the last block's best head: {found.last_kind}; {found.last_accuracies}")
     print(f"held-out accuracy after blocks {arguments.blocks}: {np.round(100 * accuracy, 1)} %")
-    print(f"policy: {point.policy}")
-    print(
-        f"held out: {100 * result.accuracy:.2f} ± {100 * result.error:.2f} %, lost "
-        f"{100 * result.loss:.2f} ± {100 * result.loss_error:.2f}; MACs {macs_gain:.2f}x less",
-        flush=True,
-    )
+    for name, one in (("nobody leaves early", alone), ("policy", early)):
+        result = one.held_out
+        print(f"{name}: {one.point.policy}")
+        print(
+            f"held out: {100 * result.accuracy:.2f} ± {100 * result.error:.2f} %, lost "
+            f"{100 * result.loss:.2f} ± {100 * result.loss_error:.2f}; "
+            f"MACs {full_macs / result.cost:.2f}x less",
+            flush=True,
+        )
     rows = []
     for batch in (64, 256):
         batches = found.parts["held"].batches(batch, 0, chosen.timed)
-        row = timed(found.model, point.policy, batches, arguments.rounds)
+        row = timed(found.model, early.point, batches, arguments.rounds)
         print(
             f"batch {batch}: {row['speedup']:.2f}x, {row['speedup'] / macs_gain:.2f} of the gain "
             f"in MACs; refilled {row['speedup_refilled']:.2f}x"
@@ -120,9 +123,9 @@ def main() -> None:
             "last_head": found.last_kind,
             "last_heads_on_the_images_to_choose_by": found.last_accuracies,
             "accuracy_by_exit": dict(zip(found.held.exits, accuracy.tolist(), strict=True)),
-            "policy": asdict(point.policy),
-            "promised_loss": point.promised_loss,
-            "held_out": asdict(result) | {"macs_gain": macs_gain},
+            "max_loss": arguments.max_loss / 100,
+            "nobody_leaves_early": alone.row(full_macs),
+            **early.row(full_macs),
             "batches": rows,
         },
     )
@@ -147,6 +150,23 @@ class Prepared:
     held: ExitOutputs
     last_kind: str
     last_accuracies: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen on some images, and what it comes to on held-out ones."""
+
+    point: DynamicPoint
+    held_out: SplitResult
+
+    def row(self, full_macs: float) -> dict[str, Any]:
+        """For the result's file."""
+        gain = {"macs_gain": full_macs / self.held_out.cost}
+        return {
+            "policy": asdict(self.point.policy),
+            "promised_loss": self.point.promised_loss,
+            "held_out": asdict(self.held_out) | gain,
+        }
 
 
 def prepared(arguments: argparse.Namespace, chosen: Set) -> Prepared:
@@ -181,18 +201,34 @@ def prepared(arguments: argparse.Namespace, chosen: Set) -> Prepared:
     return Prepared(model, parts, seen, held, last_kind, accuracies)
 
 
-def chosen_policy(found: Prepared) -> tuple[DynamicPoint, SplitResult, float]:
-    """The cheapest policy that is promised to lose at most :data:`MAX_LOSS`, what it comes to on
-    held-out images, and the full path's MACs.
+def chosen_policies(found: Prepared, max_loss: float) -> tuple[list[Chosen], float]:
+    """The cheapest path that nobody leaves early, and the cheapest policy of a path to any of the
+    exits, that are promised to lose no more against the full path; and its MACs.
     """
-    full = found.model.space.full
     table = CostTable(found.model.space, cost_model("accelerator", preset="magnet-16nm"))
-    costs = exit_costs(table, exits_on_the_way(found.model, full))
-    tried = search_policies(found.seen, costs, found.seen.right[-1], cost="macs")
-    policies = PathPolicies(full, "searched", found.seen, costs, tried)
-    point = within_loss(dynamic_points([policies], policies, cost="macs"), MAX_LOSS)
-    result = split_result(point.policy, found.held, found.held.right[-1], costs, "macs")
-    return point, result, float(costs.paid([len(found.seen.exits) - 1], "macs")[0])
+    reference = found.seen.right[-1]
+    tried = []
+    for path in exit_paths(found.model):
+        costs = exit_costs(table, exits_on_the_way(found.model, path))
+        seen = first_exits(found.seen, len(costs.body["macs"]))
+        policies = search_policies(seen, costs, reference, cost="macs")
+        tried.append(PathPolicies(path, "searched", seen, costs, policies))
+    chosen = []
+    for among in ([replace(one, tried=one.tried[:1]) for one in tried], tried):
+        point = within_loss(dynamic_points(among, among[-1], cost="macs"), max_loss)
+        costs = next(one.costs for one in tried if one.path == point.path)
+        held = first_exits(found.held, len(costs.body["macs"]))
+        result = split_result(point.policy, held, found.held.right[-1], costs, "macs")
+        chosen.append(Chosen(point, result))
+    whole = tried[-1].costs
+    return chosen, float(whole.paid([len(found.seen.exits) - 1], "macs")[0])
+
+
+def first_exits(outputs: ExitOutputs, count: int) -> ExitOutputs:
+    """What the first of some exits said."""
+    return ExitOutputs(
+        outputs.exits[:count], outputs.logits[:count], outputs.targets, outputs.right[:count]
+    )
 
 
 def read_parts(folder: Path, chosen: Set) -> dict[str, Images]:
@@ -240,11 +276,12 @@ def with_heads(
 
 
 def timed(
-    model: ElasticModel, policy: Any, batches: Sequence[Tensor], rounds: int
+    model: ElasticModel, point: DynamicPoint, batches: Sequence[Tensor], rounds: int
 ) -> dict[str, Any]:
     """All ways over held-out images in batches, taking turns; after a warm-up."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    steps, rule = steps_with_exits(model, model.space.full, policy.exits[:-1]), by_policy(policy)
+    steps = steps_with_exits(model, point.path, point.policy.exits[:-1])
+    rule = by_policy(point.policy)
     full_s, early_s, refilled_s = [], [], []
     with torch.inference_mode():
         expected = torch.cat([leave_early(steps, images, rule)[0] for images in batches])
