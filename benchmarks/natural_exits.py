@@ -13,10 +13,10 @@ pixels). Tokens that heads learn from are computed in bfloat16 where the process
 
 The full model is the trunk with the best head of all kinds after its last block, by the images that
 policies are chosen on. A policy may be of a path to any of the exits; what such paths come to if
-nobody leaves them early is printed beside. Both run the same held-out images in batches, taking turns; with one thread
-it is the processor's time that is compared, so that others on the machine don't count. A third way
-fills batches up again: what stays after an exit waits there until as many images as a batch has
-have gathered, or the input ends.
+nobody leaves them early is printed beside. Full model and policy run the same held-out images in
+batches, taking turns; with one thread it is the processor's time that is compared, so that others
+on the machine don't count. A third way fills batches up again: what stays after an exit waits there
+until as many images as a batch has have gathered, or the input ends.
 """
 
 import argparse
