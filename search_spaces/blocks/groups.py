@@ -208,7 +208,8 @@ def _members(
             is_output = graph.is_out_channel_pruning_fn(prune)
             layers.append(_Member(names[target], is_output, found, rising, norm))
         elif isinstance(target, nn.Parameter):
-            others.append(str(node.name).split(" ")[0])
+            known = (n for n, p in probe.body.named_parameters() if p is target)
+            others.append(next(known, str(node.name).split(" ")[0]))
         in_state |= any(target is entry for entry in probe.entries.values())
         in_state |= node.type == torch_pruning.ops.OPTYPE.OUTPUT
     return _Members(tuple(layers), in_state, tuple(others))

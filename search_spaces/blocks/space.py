@@ -31,6 +31,7 @@ from search_spaces.blocks.models import input_shape as shape_for
 from search_spaces.blocks.planning import UnitPlan, plan
 from search_spaces.blocks.proposing import proposal
 from search_spaces.blocks.sizes import check_scale
+from search_spaces.blocks.spanning import Stream, find_streams
 from search_spaces.blocks.spans import Group
 from search_spaces.blocks.unit import BlockUnit
 from search_spaces.exit_heads import Exit
@@ -67,6 +68,8 @@ class BlocksSpace(ElasticSpace):
             or ``none``. A head is the mean of the features, a norm and a linear layer, and is
             trained, or solved, on the frozen rest.
         input_scales: shares, in (0, 1], of the images' height and width that a path may work on.
+        stream_ratios: shares, in (0, 1], of the channels between units that may be kept, such as
+            those of a stage's residual stream; not beside ``exits``, whose heads read all of them.
 
     Raises:
         InvalidValueError: an option outside its range, or a model in which nothing can be searched.
@@ -85,6 +88,7 @@ class BlocksSpace(ElasticSpace):
         divisor: Count = 8,
         exits: Names | str = "none",
         input_scales: Shares = (1.0,),
+        stream_ratios: Shares = (1.0,),
     ) -> None:
         self.original = Original(model, arguments or {})
         with torch.random.fork_rng(devices=[]):
@@ -97,9 +101,14 @@ class BlocksSpace(ElasticSpace):
             self.scales = fractions("input_scales", input_scales)
             for scale in self.scales[:-1]:
                 check_scale(example, [unit.piece for unit in found.units], images, scale)
+            of_streams = fractions("stream_ratios", stream_ratios)
+            streams: tuple[Stream, ...] = ()
+            not_streams: dict[str, str] = {}
+            if len(of_streams) > 1:
+                streams, not_streams = find_streams(example, images, found)
         self.plan = found.units
         self._names = frozenset(example.state_dict())
-        self.left = dict(found.left)
+        self.left = dict(found.left) | not_streams
         self.classifiers = found.classifiers
         self.batch_norm_per_path = any(isinstance(m, nn.BatchNorm2d) for m in example.modules())
         ratios = fractions("keep_ratios", keep_ratios)
@@ -109,16 +118,27 @@ class BlocksSpace(ElasticSpace):
         self.kept = {
             unit.piece.name: _kept(unit.groups, ratios, of_heads, divisor) for unit in found.units
         }
+        self.streams = {
+            f"streams.{number}.keep_ratio": (stream, values)
+            for number, stream in enumerate(streams)
+            if len(values := _widths((stream.whole,), of_streams, divisor)) > 1
+        }
         self.num_classes = _classes(found.output)
         self.exits = chosen_exits(exits, found.units)
         if self.exits and (self.num_classes is None or found.output.ndim != 2):
             raise InvalidValueError(
                 f"exits need a classifier's output, (images, classes), but {model!r} gives another"
             )
+        if self.exits and len(of_streams) > 1:
+            raise InvalidValueError(
+                "exits and stream_ratios can't be searched together, since a head reads all "
+                "channels of a stream; leave out one of them"
+            )
         self._last = found.units[-1].piece.name
         ends = (*self.exits, self._last)
         decisions = [Decision(SCALE, self.scales)] if len(self.scales) > 1 else []
         decisions += [Decision("exit", ends)] if self.exits else []
+        decisions += [Decision(name, tuple(kept)) for name, (_, kept) in self.streams.items()]
         for unit in found.units:
             decisions += self._decisions(unit.piece.name)
         if not decisions:
@@ -206,11 +226,16 @@ class BlocksSpace(ElasticSpace):
         name = unit.piece.name
         kept: dict[str, Values] = {around: {} for around in self._around}
         kept |= {f"{name}.{kind}": values for kind, values in self.kept[name].items()}
+        parts = []
+        for decision, (stream, values) in self.streams.items():
+            if name in stream.parts:
+                kept[decision] = values
+                parts.append(stream.parts[name])
         body = unit.piece.body(model)
         return BlockUnit(
             name,
             body,
-            groups=unit.groups,
+            groups=(*unit.groups, *parts),
             kept=kept,
             writers=unit.writers,
             classifiers=self._classifiers_of(body) if name == self._last else (),
@@ -268,12 +293,19 @@ def _kept(
     widths = [group for group in groups if not group.is_heads]
     found: dict[str, Values] = {
         "head_ratio": {r: {g.name: math.ceil(g.entries * r) for g in heads} for r in head_ratios},
-        "keep_ratio": {
-            r: {g.name: entries_kept(g.entries, g.width, r, divisor) for g in widths}
-            for r in ratios
-        },
+        "keep_ratio": _widths(widths, ratios, divisor),
     }
     return {kind: kept for kind, values in found.items() if len(kept := _distinct(values)) > 1}
+
+
+def _widths(groups: Sequence[Group], ratios: Sequence[float], divisor: int) -> Values:
+    """What shares of channels keep of some groups, by share; shares that keep the same once."""
+    return _distinct(
+        {
+            ratio: {g.name: entries_kept(g.entries, g.width, ratio, divisor) for g in groups}
+            for ratio in ratios
+        }
+    )
 
 
 def _distinct(values: Values) -> Values:

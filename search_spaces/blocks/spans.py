@@ -30,6 +30,7 @@ class Group:
         readers: the inputs of layers that they are.
         tables: parameters with a column for each entry.
         is_heads: whether they are attention's heads; then it is named as the attention.
+        is_part: whether it is a unit's part of channels that span units.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Group:
     readers: tuple[Span, ...]
     tables: tuple[str, ...] = ()
     is_heads: bool = False
+    is_part: bool = False
 
     def renamed(self, name: Callable[[str], str]) -> "Group":
         """The same group of layers with other names."""

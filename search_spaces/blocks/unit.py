@@ -32,7 +32,7 @@ class BlockUnit(Unit):
     Args:
         name: of the piece.
         body: from state to state; its layers are made elastic.
-        groups: the channels that decisions narrow.
+        groups: the channels that decisions narrow, and its parts of those that span units.
         kept: what its decisions do.
         writers: its layers whose results are added to a stream.
         classifiers: its layers that give what the model gives.
@@ -146,4 +146,5 @@ def channel_group(body: nn.Module, group: Group) -> ChannelGroup:
         layer: Any = body.get_submodule(span.layer)
         starts = [sum(part.size for part in layer.reads[:i]) for i in range(len(layer.reads))]
         readers.append(Reader(span.layer, starts.index(span.start)))
-    return ChannelGroup(group.entries, group.makers, tuple(readers), group.tables)
+    stream = group.name if group.is_part else None
+    return ChannelGroup(group.entries, group.makers, tuple(readers), group.tables, stream)

@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "arguments": {"num_classes": 7, "in_chans": 1, "pad_type": "same"},
         "input_shape": [1, 64, 64],
         "input_scales": [0.75, 1.0],
+        "stream_ratios": [0.5, 1.0],
     },
     "attention's heads, with a table for them": {
         "model": "swin_tiny_patch4_window7_224",
@@ -37,6 +38,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "model": "tests.search_spaces.blocks_models:UNet",
         "arguments": {"width": 8, "num_classes": 3},
         "input_shape": [3, 16, 16],
+        "stream_ratios": [0.5, 1.0],
+        "divisor": 1,
     },
 }
 

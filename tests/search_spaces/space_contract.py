@@ -18,7 +18,7 @@ from paretopath.cost.model import Costs, LayerCostModel
 from paretopath.cost.table import CostTable
 from paretopath.elastic import ElasticModel, ElasticSpace
 from paretopath.elastic.batch_norm import batch_norms
-from paretopath.elastic.channels import permute
+from paretopath.elastic.channels import permute, reordered_together
 from paretopath.elastic.exits import exit_paths, exits_on_the_way
 from paretopath.elastic.own import PathTensors
 from paretopath.elastic.repair import Repair, repairable
@@ -368,9 +368,10 @@ class SpaceContract:
         shuffled = space.build()
         shuffled.load_state_dict(model.state_dict())
         before = numbers(shuffled(images))
-        for unit in shuffled.chain:
-            for group in unit.channel_groups():
-                permute(unit, group, torch.randperm(group.entries))
+        for places in reordered_together(shuffled.chain):
+            order = torch.randperm(places[0].group.entries)
+            for place in places:
+                permute(place.unit, place.group, order)
         torch.testing.assert_close(numbers(shuffled(images)), before, rtol=1e-4, atol=1e-5)
         every_block = [d for d in space.decisions if not d.name.endswith(".run")]
         narrow = space.canonical({d.name: d.values[0] for d in every_block})

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paretopath.elastic import ChannelGroup, ElasticModel, Unit
-from paretopath.elastic.channels import columns, permute, reading
+from paretopath.elastic import ElasticModel
+from paretopath.elastic.channels import Place, columns, permute, reading, reordered_together
 from paretopath.errors import InvalidValueError
 
 
-def sort_by_magnitude(model: ElasticModel) -> None:
+def sort_by_magnitude(model: ElasticModel, *, streams_alone: bool = False) -> None:
     """Reorders, in place, every group of channels that a decision narrows, most important first.
 
     Importance is the group magnitude: the squared 2-norm over the layers that a channel couples
@@ -25,11 +25,14 @@ def sort_by_magnitude(model: ElasticModel) -> None:
 
     Args:
         model: its full path's outputs stay as they are.
+        streams_alone: whether only channels that span units are reordered.
     """
-    for unit, group in _groups(model):
-        parts = _coupled(unit, group, with_norms=True)
+    for places in _groups(model):
+        if streams_alone and places[0].group.stream is None:
+            continue
+        parts = _coupled(places, with_norms=True)
         squares = {part.weight: part.weight.detach().square() for part in parts}
-        _sort(unit, group, _scores(group, parts, squares))
+        _sort(places, _scores(places, parts, squares))
 
 
 def sort_by_taylor(
@@ -52,18 +55,18 @@ def sort_by_taylor(
     Raises:
         InvalidValueError: no images.
     """
-    groups = [(unit, group, _coupled(unit, group)) for unit, group in _groups(model)]
+    groups = [(places, _coupled(places)) for places in _groups(model)]
     if not groups:
         return
-    weights = list(dict.fromkeys(part.weight for _, _, parts in groups for part in parts))
+    weights = list(dict.fromkeys(part.weight for _, parts in groups for part in parts))
     totals: list[Tensor] | None = None
     for products in _products(model, weights, batches, loss):
-        found = [_scores(group, parts, products) for _, group, parts in groups]
+        found = [_scores(places, parts, products) for places, parts in groups]
         totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else found
     if totals is None:
         raise InvalidValueError("Taylor importance needs at least one batch, but got none")
-    for (unit, group, _), scores in zip(groups, totals, strict=True):
-        _sort(unit, group, scores)
+    for (places, _), scores in zip(groups, totals, strict=True):
+        _sort(places, scores)
 
 
 def _products(
@@ -108,38 +111,42 @@ class _Part:
         return rows.reshape(len(rows), -1)
 
 
-def _groups(model: ElasticModel) -> list[tuple[Unit, ChannelGroup]]:
-    """The groups of all units that the full path runs."""
-    units = [step.unit for step in model.steps(model.space.full)]
-    return [(unit, group) for unit in units for group in unit.channel_groups()]
+def _groups(model: ElasticModel) -> list[list[Place]]:
+    """The groups of all units that the full path runs: each with its parts, in units."""
+    return reordered_together(step.unit for step in model.steps(model.space.full))
 
 
-def _coupled(unit: Unit, group: ChannelGroup, *, with_norms: bool = False) -> list[_Part]:
+def _coupled(places: Sequence[Place], *, with_norms: bool = False) -> list[_Part]:
     """The weights that stand and fall with each channel, as torch-pruning 1.6 counts them: no
     depthwise filters, no biases, and the scales of normalisations in a magnitude alone.
     """
     parts = []
-    for name in group.makers:
-        layer = unit.get_submodule(name)
-        is_depthwise = isinstance(layer, nn.Conv2d) and layer.groups > 1
-        if with_norms if isinstance(layer, nn.BatchNorm2d) else not is_depthwise:
-            parts.append(_Part(layer.get_parameter("weight"), None))
-    for reader in group.readers:
-        weight = reading(unit, reader).get_parameter("weight")
-        parts.append(_Part(weight, columns(unit, group, reader).flatten().to(weight.device)))
+    for unit, group in ((place.unit, place.group) for place in places):
+        for name in group.makers:
+            layer = unit.get_submodule(name)
+            is_depthwise = isinstance(layer, nn.Conv2d) and layer.groups > 1
+            if with_norms if isinstance(layer, nn.BatchNorm2d) else not is_depthwise:
+                parts.append(_Part(layer.get_parameter("weight"), None))
+        for reader in group.readers:
+            weight = reading(unit, reader).get_parameter("weight")
+            read = columns(unit, group, reader).flatten().to(weight.device)
+            parts.append(_Part(weight, read))
     return parts
 
 
 def _scores(
-    group: ChannelGroup, parts: Sequence[_Part], values: Mapping[nn.Parameter, Tensor]
+    places: Sequence[Place], parts: Sequence[_Part], values: Mapping[nn.Parameter, Tensor]
 ) -> Tensor:
     """(entries,) |sum| of the values of each channel, over an entry's channels, mean over parts."""
+    entries = places[0].group.entries
     alone = [part.by_channel(values[part.weight]).sum(1).abs() for part in parts]
-    return torch.stack([each.reshape(group.entries, -1).sum(1) for each in alone]).mean(0)
+    return torch.stack([each.reshape(entries, -1).sum(1) for each in alone]).mean(0)
 
 
-def _sort(unit: Unit, group: ChannelGroup, scores: Tensor) -> None:
-    permute(unit, group, torch.argsort(scores, descending=True, stable=True))
+def _sort(places: Sequence[Place], scores: Tensor) -> None:
+    order = torch.argsort(scores, descending=True, stable=True)
+    for place in places:
+        permute(place.unit, place.group, order)
 
 
 def _moved(targets: Any, device: torch.device) -> Any:

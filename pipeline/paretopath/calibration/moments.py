@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paretopath.calibration.elimination import Eliminated, eliminate
+from paretopath.calibration.importance import sort_by_magnitude
 from paretopath.elastic import (
     ElasticConv2d,
     ElasticLayer,
@@ -82,6 +83,8 @@ def calibrate(
 ) -> list[str]:
     """Orders the channels of a model by least squares and gives its layers re-solved weights.
 
+    Channels that span units are ordered by magnitude before.
+
     A model whose units name no layer that reads narrowed channels stays as it is, and no image is
     run: Once-For-All's, whose narrow paths were trained as they are.
 
@@ -106,6 +109,8 @@ def calibrate(
     for layer in model.modules():
         if isinstance(layer, ElasticLinear | ElasticConv2d):
             compensate(layer, None)
+    if reorder:
+        sort_by_magnitude(model, streams_alone=True)
     moments = collect_moments(model, batches, paths=paths, positions=positions, seed=seed)
     units = list(model.chain) if moments else []
     for number, unit in enumerate(units):
@@ -271,7 +276,9 @@ def _reorder(unit: ElasticUnit, moments: Mapping[str, Moments], ridge: float) ->
     groups = [
         group
         for group in unit.channel_groups()
-        if group.readers and all(reader.layer in moments for reader in group.readers)
+        if group.readers
+        and group.stream is None
+        and all(reader.layer in moments for reader in group.readers)
     ]
     read = [
         {reader.layer: columns(unit, group, reader) for reader in group.readers} for group in groups

@@ -1,8 +1,8 @@
 """Channels that stand and fall together: which layers make them, which read them, their order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,12 +37,16 @@ class ChannelGroup:
         readers: the layers that read them, whose weights can be re-solved.
         tables: parameters that hold something for each entry along their last axis, such as a
             head's position bias.
+        stream: a name, where these are a unit's part of channels that span units, such as those of
+            a residual stream: groups of one name are only reordered together. None where all of
+            the channels are inside the unit.
     """
 
     entries: int
     makers: tuple[str, ...]
     readers: tuple[Reader, ...] = ()
     tables: tuple[str, ...] = ()
+    stream: str | None = None
 
     def inside(self, part: str) -> Self:
         """The same group as seen from a unit of which ``part`` is the one that declares it."""
@@ -51,7 +55,34 @@ class ChannelGroup:
             tuple(f"{part}.{maker}" for maker in self.makers),
             tuple(Reader(f"{part}.{reader.layer}", reader.segment) for reader in self.readers),
             tuple(f"{part}.{table}" for table in self.tables),
+            self.stream,
         )
+
+
+class Declaring(Protocol):
+    """What declares groups of channels: a unit."""
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """Its groups, and its parts of those that span units."""
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """A group of channels, or a part of one that spans units, and the unit that declares it."""
+
+    unit: Any
+    group: ChannelGroup
+
+
+def reordered_together(units: Iterable[Declaring]) -> list[list[Place]]:
+    """The groups of some units, each with all places that take one order."""
+    found: dict[object, list[Place]] = {}
+    for unit in units:
+        for group in unit.channel_groups():
+            place = Place(unit, group)
+            found.setdefault(group.stream or place, []).append(place)
+    return list(found.values())
 
 
 def segments(layer: ElasticLayer) -> tuple[int, ...]:
