@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from paretopath.calibration.importance import sort_by_magnitude, sort_by_taylor
 from paretopath.calibration.moments import calibrate
 from paretopath.elastic import ElasticModel
 from paretopath.elastic.repair import Repair
@@ -63,17 +64,27 @@ def test_what_is_extracted_is_narrow_from_end_to_end() -> None:
     assert classifier.in_features == 16
 
 
-def test_a_stream_is_put_in_one_order_whatever_the_order_of_others() -> None:
+@pytest.mark.parametrize("order", ["least squares", "magnitude", "Taylor"])
+def test_a_stream_is_put_in_one_order_in_all_units(order: str) -> None:
     model = built()
-    stem, block = (model.units[name].body for name in ("conv1", "layer1_0"))
+    stem, first, second = (model.units[name].body for name in ("conv1", "layer1_0", "layer1_1"))
+    readers = [first.get_submodule("layer1.0.conv1"), second.get_submodule("layer1.1.conv1")]
     with torch.no_grad():
         stem.conv1.weight[5] *= 9
+        for reader in readers:
+            reader.weight[:, 5] *= 3
+    kept = [stem.conv1.weight[5].clone(), *(reader.weight[:, 5].clone() for reader in readers)]
     images = torch.randn(8, 3, 32, 32)
     before = model(images)
-    tallest = stem.conv1.weight[5].clone()
-    calibrate(model, [(images, None)])
-    assert torch.equal(stem.conv1.weight[0], tallest)
-    assert block.layer1.get_submodule("0").conv1.reads[0].group == "conv1"
+    if order == "least squares":
+        calibrate(model, [(images, None)])
+    elif order == "magnitude":
+        sort_by_magnitude(model)
+    else:
+        sort_by_taylor(model, [(images, None)], lambda output, _: output.square().mean())
+    found = [stem.conv1.weight[0], *(reader.weight[:, 0] for reader in readers)]
+    for now, then in zip(found, kept, strict=True):  # rows of readers move too, inside a block
+        assert torch.equal(now.flatten().sort().values, then.flatten().sort().values)
     torch.testing.assert_close(model(images), before, rtol=1e-4, atol=1e-4)
 
 

@@ -12,12 +12,15 @@ the block P_qq of Sigma_SS^-1. A channel that several layers read adds up its lo
 each as a share of the variance of that layer's outputs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from paretopath.elastic.ridge import ridged
+
+L = TypeVar("L", bound=Hashable)
 
 PENDING = 64
 """Rows of updates that are gathered before they are applied together, as one matrix product."""
@@ -99,12 +102,12 @@ def _solve(a: Tensor, b: Tensor) -> Tensor:
 
 
 def eliminate(
-    problems: Mapping[str, Eliminated], groups: Sequence[Mapping[str, Tensor]]
+    problems: Mapping[L, Eliminated], groups: Sequence[Mapping[L, Tensor]]
 ) -> list[Tensor]:
     """Eliminates all channels but the last of each group, the cheapest of all groups first.
 
     Args:
-        problems: by the reading layer's name; used up.
+        problems: by the reading layer, or its name; used up.
         groups: for each group of channels, and each layer that reads it, the layer's columns of
             each channel: (entries, width).
 

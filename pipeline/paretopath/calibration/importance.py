@@ -17,7 +17,7 @@ from paretopath.elastic.channels import Place, columns, permute, reading, reorde
 from paretopath.errors import InvalidValueError
 
 
-def sort_by_magnitude(model: ElasticModel, *, streams_alone: bool = False) -> None:
+def sort_by_magnitude(model: ElasticModel) -> None:
     """Reorders, in place, every group of channels that a decision narrows, most important first.
 
     Importance is the group magnitude: the squared 2-norm over the layers that a channel couples
@@ -25,11 +25,8 @@ def sort_by_magnitude(model: ElasticModel, *, streams_alone: bool = False) -> No
 
     Args:
         model: its full path's outputs stay as they are.
-        streams_alone: whether only channels that span units are reordered.
     """
     for places in _groups(model):
-        if streams_alone and places[0].group.stream is None:
-            continue
         parts = _coupled(places, with_norms=True)
         squares = {part.weight: part.weight.detach().square() for part in parts}
         _sort(places, _scores(places, parts, squares))

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paretopath.calibration.elimination import Eliminated, eliminate
-from paretopath.calibration.importance import sort_by_magnitude
 from paretopath.elastic import (
     ElasticConv2d,
     ElasticLayer,
@@ -23,7 +22,14 @@ from paretopath.elastic import (
     ElasticModel,
 )
 from paretopath.elastic import Unit as ElasticUnit
-from paretopath.elastic.channels import columns, permute, reading, segments
+from paretopath.elastic.channels import (
+    Place,
+    columns,
+    permute,
+    reading,
+    reordered_together,
+    segments,
+)
 from paretopath.elastic.compensation import RIDGE, Compensation, compensate
 from paretopath.errors import InvalidValueError
 from paretopath.paths import Value
@@ -83,8 +89,6 @@ def calibrate(
 ) -> list[str]:
     """Orders the channels of a model by least squares and gives its layers re-solved weights.
 
-    Channels that span units are ordered by magnitude before.
-
     A model whose units name no layer that reads narrowed channels stays as it is, and no image is
     run: Once-For-All's, whose narrow paths were trained as they are.
 
@@ -109,24 +113,25 @@ def calibrate(
     for layer in model.modules():
         if isinstance(layer, ElasticLinear | ElasticConv2d):
             compensate(layer, None)
-    if reorder:
-        sort_by_magnitude(model, streams_alone=True)
     moments = collect_moments(model, batches, paths=paths, positions=positions, seed=seed)
     units = list(model.chain) if moments else []
+    spanning = [places for places in reordered_together(units) if places[0].group.stream]
+    for places in spanning if reorder else ():
+        moments |= _reorder([places], moments, ridge)
     for number, unit in enumerate(units):
         progress(number, len(units))
-        layers = _readers(unit)
-        known = {name: moments[layer] for name, layer in layers.items() if layer in moments}
+        known = {layer: moments[layer] for layer in _readers(unit) if layer in moments}
         if reorder:
-            known = _reorder(unit, known, ridge)
-        for name, patches in known.items() if solve else ():
-            weight, found = layers[name].weight, patches.of_channels()
+            inside = [p for p in reordered_together([unit]) if not p[0].group.stream]
+            known |= _reorder(inside, known, ridge)
+        for layer, patches in known.items() if solve else ():
+            weight, found = layer.weight, patches.of_channels()
             compensate(
-                layers[name],
+                layer,
                 Compensation(
                     found.mean.to(weight),
                     found.covariance.to(weight),
-                    segments=segments(layers[name]),
+                    segments=segments(layer),
                     ridge=ridge,
                 ),
             )
@@ -164,20 +169,20 @@ def collect_moments(
     paths: Sequence[Mapping[str, Value]] = (),
     positions: int = POSITIONS,
     seed: int = 0,
-) -> dict[nn.Module, Moments]:
+) -> dict[ElasticLayer, Moments]:
     """The moments of the inputs of every layer that reads narrowed channels.
 
     Args:
         model: in evaluation mode while this runs.
         batches, paths, positions, seed: see :func:`calibrate`.
     """
-    layers = {layer for unit in model.chain for layer in _readers(unit).values()}
+    layers = {layer for unit in model.chain for layer in _readers(unit)}
     if not layers:
         return {}
-    sums: dict[nn.Module, _Sums] = {}
+    sums: dict[ElasticLayer, _Sums] = {}
     generator = torch.Generator().manual_seed(seed)
 
-    def watch(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def watch(layer: Any, inputs: tuple[Any, ...]) -> None:
         x = _rows(inputs[0], layer, positions, generator)
         if x is not None:
             sums.setdefault(layer, _Sums(x)).add(x)
@@ -261,40 +266,54 @@ def _taps(layer: nn.Module) -> int:
     return layer.weight[0, 0].numel() if is_small else 1
 
 
-def _readers(unit: ElasticUnit) -> dict[str, ElasticLayer]:
-    """The layers of a unit that read narrowed channels, by name."""
-    readers: dict[str, ElasticLayer] = {}
-    for group in unit.channel_groups():
-        for reader in group.readers:
-            readers[reader.layer] = reading(unit, reader)
-    return readers
+def _readers(unit: ElasticUnit) -> list[ElasticLayer]:
+    """The layers of a unit that read narrowed channels."""
+    readers = (reading(unit, r) for group in unit.channel_groups() for r in group.readers)
+    return list(dict.fromkeys(readers))
 
 
-def _reorder(unit: ElasticUnit, moments: Mapping[str, Moments], ridge: float) -> dict[str, Moments]:
-    """Puts each group's channels in the order in which they are worth keeping; moments follow."""
-    layers = _readers(unit)
-    groups = [
-        group
-        for group in unit.channel_groups()
-        if group.readers
-        and group.stream is None
-        and all(reader.layer in moments for reader in group.readers)
-    ]
-    read = [
-        {reader.layer: columns(unit, group, reader) for reader in group.readers} for group in groups
-    ]
+def _reorder(
+    groups: Sequence[Sequence[Place]], moments: Mapping[ElasticLayer, Moments], ridge: float
+) -> dict[ElasticLayer, Moments]:
+    """Puts each group's channels in the order in which they are worth keeping.
+
+    Args:
+        groups: each with all places that take one order.
+        moments: of layers that read them; groups with others stay as they are.
+        ridge: see :func:`calibrate`.
+
+    Returns:
+        The moments of the layers that read them, their channels in the new order.
+    """
+    read = [_columns(places) for places in groups]
+    known = [bool(blocks) and all(layer in moments for layer in blocks) for blocks in read]
+    groups = [places for places, is_known in zip(groups, known, strict=True) if is_known]
+    read = [blocks for blocks, is_known in zip(read, known, strict=True) if is_known]
+    layers = list(dict.fromkeys(layer for blocks in read for layer in blocks))
     problems = {}
-    for name, found in moments.items():
-        weight = layers[name].weight.detach()
+    for layer in layers:
+        weight, found = layer.weight.detach(), moments[layer]
         patches = weight.flatten(1) if found.taps > 1 else weight
-        problems[name] = Eliminated(patches, found.covariance, ridge)
+        problems[layer] = Eliminated(patches, found.covariance, ridge)
     wanted = [
-        {name: moments[name].inputs(blocks) for name, blocks in each.items()} for each in read
+        {layer: moments[layer].inputs(blocks) for layer, blocks in each.items()} for each in read
     ]
     orders = eliminate(problems, wanted)
-    moved = {name: torch.arange(len(m.mean) // m.taps) for name, m in moments.items()}
-    for group, blocks_read, order in zip(groups, read, orders, strict=True):
-        permute(unit, group, order)
-        for name, blocks in blocks_read.items():
-            moved[name][blocks.flatten()] = blocks[order].flatten()
-    return {name: found.reordered(moved[name]) for name, found in moments.items()}
+    moved = {
+        layer: torch.arange(len(moments[layer].mean) // moments[layer].taps) for layer in layers
+    }
+    for places, blocks_read, order in zip(groups, read, orders, strict=True):
+        for place in places:
+            permute(place.unit, place.group, order)
+        for layer, blocks in blocks_read.items():
+            moved[layer][blocks.flatten()] = blocks[order].flatten()
+    return {layer: moments[layer].reordered(order) for layer, order in moved.items()}
+
+
+def _columns(places: Sequence[Place]) -> dict[ElasticLayer, Tensor]:
+    """For each layer that reads a group: (entries, width) its input channels of each entry."""
+    return {
+        reading(place.unit, reader): columns(place.unit, place.group, reader)
+        for place in places
+        for reader in place.group.readers
+    }
