@@ -45,12 +45,14 @@ class Plan:
         units: in the order in which they run.
         left: for each module, or layer, that keeps its form though it might not have to: why.
         classifiers: the layers that give the classes.
+        repeated: the layers that run more than once.
         output: what the model gives for the example.
     """
 
     units: tuple[UnitPlan, ...]
     left: Mapping[str, str]
     classifiers: tuple[str, ...]
+    repeated: frozenset[str]
     output: Any
 
 
@@ -70,6 +72,7 @@ def plan(model: nn.Module, images: Tensor) -> Plan:
         if piece.block is None:
             found = find_groups(piece.body(model), traced.state_before(piece))
             breaks |= _breaks(piece, found.groups)
+    repeated = frozenset(name for name, calls in weights.calls.items() if calls > 1)
     units: list[UnitPlan] = []
     known: dict[Hashable, tuple[str, _Look]] = {}
     for piece in traced.pieces(breaks):
@@ -79,8 +82,8 @@ def plan(model: nn.Module, images: Tensor) -> Plan:
             known[alike] = str(piece.block), _look(piece, body, state)
         block, look = known[alike]
         look = look if block == piece.block else look.renamed(block, str(piece.block))
-        once = tuple(writer for writer in look.writers if weights.calls[writer.layer] <= 1)
-        if any(weights.calls[layer] > 1 for group in look.groups for layer in _layers(group)):
+        once = tuple(writer for writer in look.writers if writer.layer not in repeated)
+        if any(repeated & _layers(group) for group in look.groups):
             look = replace(look, groups=(), left={piece.name: "it runs more than once"})
         for name, why in look.left.items():
             module = name or piece.name
@@ -88,7 +91,7 @@ def plan(model: nn.Module, images: Tensor) -> Plan:
         if units:
             units[-1] = replace(units[-1], gives=_shape(state))
         units.append(UnitPlan(piece, look.groups, look.adds, once))
-    return Plan(tuple(units), left, weights.classifiers(), weights.output)
+    return Plan(tuple(units), left, weights.classifiers(), repeated, weights.output)
 
 
 def _shape(state: Any) -> tuple[int, ...] | None:

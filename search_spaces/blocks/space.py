@@ -121,7 +121,7 @@ class BlocksSpace(ElasticSpace):
         self.streams = {
             f"streams.{number}.keep_ratio": (stream, values)
             for number, stream in enumerate(streams)
-            if len(values := _widths((stream.whole,), of_streams, divisor)) > 1
+            if len(values := _distinct(_widths((stream.whole,), of_streams, divisor))) > 1
         }
         self.num_classes = _classes(found.output)
         self.exits = chosen_exits(exits, found.units)
@@ -299,13 +299,11 @@ def _kept(
 
 
 def _widths(groups: Sequence[Group], ratios: Sequence[float], divisor: int) -> Values:
-    """What shares of channels keep of some groups, by share; shares that keep the same once."""
-    return _distinct(
-        {
-            ratio: {g.name: entries_kept(g.entries, g.width, ratio, divisor) for g in groups}
-            for ratio in ratios
-        }
-    )
+    """What shares of channels keep of some groups."""
+    return {
+        ratio: {g.name: entries_kept(g.entries, g.width, ratio, divisor) for g in groups}
+        for ratio in ratios
+    }
 
 
 def _distinct(values: Values) -> Values:

@@ -42,36 +42,34 @@ def find_streams(
     found = find_groups(model, images)
     inside = {maker for unit in plan.units for group in unit.groups for maker in group.makers}
     homes = _homes(model, plan)
-    spanning = [group for group in found.groups if len(_units(group, homes)) > 1]
-    spanning = [group for group in spanning if not inside & set(group.makers)]
+    spanning = [
+        group
+        for group in found.groups
+        if homes.keys() >= set(_layers(group))
+        and len({homes[name] for name in _layers(group)}) > 1
+        and not inside & set(group.makers)
+    ]
     sound, wrong = tried(model, spanning, images)
+    wrong |= {g.name: "it runs more than once" for g in sound if plan.repeated & {*_layers(g)}}
     names = [unit.piece.name for unit in plan.units]
-    streams = tuple(_stream(group, names, homes) for group in sound)
+    streams = tuple(_stream(group, names, homes) for group in sound if group.name not in wrong)
     left = {name: why for name, why in {**found.left, **wrong}.items() if name not in inside}
     return streams, {f"stream of {name or 'the model'}": why for name, why in left.items()}
 
 
 def _homes(model: nn.Module, plan: Plan) -> dict[str, str]:
-    """The unit in which each layer runs; layers that run more than once have none."""
+    """The unit in which each layer runs; one of those of a layer that runs in several."""
     homes: dict[str, str] = {}
-    twice = set[str]()
     for unit in plan.units:
         calls = {module for _, module in unit.piece.calls} or {""}
         for name, _ in model.named_modules():
             if any(f"{name}.".startswith(f"{call}." if call else "") for call in calls):
-                twice |= {name} & homes.keys()
                 homes[name] = unit.piece.name
-    return {name: home for name, home in homes.items() if name not in twice}
+    return homes
 
 
 def _layers(group: Group) -> list[str]:
     return [*group.makers, *(span.layer for span in group.readers)]
-
-
-def _units(group: Group, homes: Mapping[str, str]) -> set[str]:
-    """The units that a group touches; none where one of its layers is in several."""
-    layers = _layers(group)
-    return {homes[name] for name in layers} if all(name in homes for name in layers) else set()
 
 
 def _stream(group: Group, names: Sequence[str], homes: Mapping[str, str]) -> Stream:

@@ -105,6 +105,21 @@ class UNet(nn.Module):
         return out
 
 
+class Repeating(nn.Module):
+    """Runs one of its parts twice."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stem = Pair(3, width)
+        self.again = Pair(width, width)
+        self.narrow = Pair(width, 2 * width)
+        self.head = nn.Conv2d(2 * width, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.narrow(self.again(self.again(self.stem(x)))))
+        return out
+
+
 class Keeping(nn.Module):
     """Adds to its input, and keeps what it computed on the way."""
 

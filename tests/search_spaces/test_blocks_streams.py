@@ -128,6 +128,20 @@ def test_channels_that_no_layer_can_narrow_are_said() -> None:
     )
 
 
+def test_streams_through_what_runs_twice_keep_their_channels() -> None:
+    model = "tests.search_spaces.blocks_models:Repeating"
+    space = make_space(
+        model=model,
+        arguments={"width": 8},
+        input_shape=[3, 8, 8],
+        stream_ratios=HALVES,
+        divisor=1,
+    )
+    assert [stream.whole.name for stream, _ in space.streams.values()] == ["narrow.conv2"]
+    assert space.left["stream of stem.conv2"] == "it runs more than once"
+    holds_the_invariants(space)
+
+
 def test_exits_read_whole_streams() -> None:
     with pytest.raises(InvalidValueError, match="exits and stream_ratios can't be searched"):
         make_space(**RESNET, stream_ratios=HALVES, exits="stages")
