@@ -107,6 +107,8 @@ def train_one_step(
     trained.train()
     loss = training.training_step(batch, 0)
     loss.backward()
+    # two images normalised over single positions have gradients of any size
+    torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
     optimizer.step()
     trained.eval()
     assert loss.isfinite()
