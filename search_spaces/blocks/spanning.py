@@ -61,7 +61,7 @@ def _homes(model: nn.Module, plan: Plan) -> dict[str, str]:
     """The unit in which each layer runs; one of those of a layer that runs in several."""
     homes: dict[str, str] = {}
     for unit in plan.units:
-        calls = {module for _, module in unit.piece.calls} or {""}
+        calls = {module for _, module in unit.piece.calls}
         for name, _ in model.named_modules():
             if any(f"{name}.".startswith(f"{call}." if call else "") for call in calls):
                 homes[name] = unit.piece.name
