@@ -1,9 +1,9 @@
 """Paths and policies searched together, against one after the other, on the same weights.
 
     paretopath search recipes/digits_vit.yaml
-    python benchmarks/exits_search.py RUN [--trials 200] [--seeds 0 1 2]
+    python benchmarks/exits_search.py RUN [--trials 200] [--seeds 0 1 2] [--kept FILE]
 
-RUN is a run directory with weights. Three ways, each with the same number of evaluations where it
+RUN is a run directory with weights; FILE keeps what has run. Three ways, each with the same number of evaluations where it
 has any: paths are searched, then policies on those of the front; policies on the full path alone;
 and a search whose paths say themselves what share of their images leaves at each exit. What each
 finds then gets the same: thresholds searched on validation over its paths, with what was fitted to
@@ -13,6 +13,7 @@ split, by which nothing was chosen. What exits say is computed in bfloat16 where
 """
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -137,17 +138,27 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--kept", type=Path, help="rows that have run; written as they are found")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     compared = Comparison(Run.open(arguments.run, device="cpu"))
-    rows = [{"way": "full path", "seed": None} | compared.hypervolumes([])]
-    show(rows[-1])
+    kept: Path | None = arguments.kept
+    rows: list[dict[str, Any]] = json.loads(kept.read_text()) if kept and kept.is_file() else []
+    done = {(row["way"], row["seed"]) for row in rows}
+
+    def add(row: dict[str, Any], paths: Sequence[ExecutionPath]) -> None:
+        rows.append(row | compared.hypervolumes(paths))
+        show(rows[-1])
+        if kept:
+            kept.write_text(json.dumps(rows))
+
+    if ("full path", None) not in done:
+        add({"way": "full path", "seed": None}, [])
     for seed in arguments.seeds:
         for way, together in (("paths, then policies", False), ("together", True)):
-            paths, seconds = compared.search(arguments.trials, seed, together=together)
-            row = {"way": way, "seed": seed, "search_seconds": seconds}
-            rows.append(row | compared.hypervolumes(paths))
-            show(rows[-1])
+            if (way, seed) not in done:
+                paths, seconds = compared.search(arguments.trials, seed, together=together)
+                add({"way": way, "seed": seed, "search_seconds": seconds}, paths)
     compare(rows)
     save(
         f"exits_search_{compared.run.recipe.name}",

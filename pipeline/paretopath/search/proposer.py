@@ -14,8 +14,8 @@ from paretopath.search.evolution import Archive, evolve
 from paretopath.search.hyperparameters import fit_hyperparameters
 from paretopath.search.surrogate import AccuracyModel, Encoding, Hyperparameters, Measurements
 
-_FIRST_MODEL = 24  # paths, the first ones included, before a model is trusted to propose
-_REFIT = 1.4  # hyperparameters are fitted anew whenever there is so many times more data
+_FIRST_MODEL = 24  # trials, the first ones included, before a model is trusted to propose
+_REFIT = 1.4  # hyperparameters are fitted anew whenever there are so many times more trials
 _MAX_MEASURED = 1000  # points that the model rests on: those nearest to the front
 _EVALUATIONS = 60_000  # of the model, for each generation
 _BINS = 1000  # of cost, in each of which the best path is kept
@@ -51,8 +51,10 @@ class History:
         return len(self.matrix)
 
     def first(self, count: int) -> "History":
-        """The first trials alone."""
-        return self.where(np.arange(count))
+        """The first trials alone, with what they told of."""
+        if self.told is None:
+            return self.where(np.arange(count))
+        return self.where(np.cumsum(~self.told) <= count)
 
     def where(self, rows: npt.NDArray[np.intp] | Mask) -> "History":
         """Some of the trials, by mask or index."""
@@ -109,7 +111,7 @@ class ModelProposer:
     def propose(self, history: History, count: int, rng: np.random.Generator) -> IndexMatrix:
         """See :class:`Proposer`."""
         measured = history.where(np.isfinite(history.accuracy))
-        if len(measured) < _FIRST_MODEL or not len(self._encoding):
+        if len(measured.trials) < _FIRST_MODEL or not len(self._encoding):
             return random_paths(self._problem, history.matrix, count, rng)
         hyper = self._hyperparameters(measured)
         near = measured.where(_nearest_to_front(measured, _MAX_MEASURED))
@@ -124,8 +126,8 @@ class ModelProposer:
 
     def _hyperparameters(self, measured: History) -> Hyperparameters:
         """Those of the first so many trials, a number that grows in steps: the same on resuming."""
-        size = _FIRST_MODEL
-        while size * _REFIT <= len(measured):
+        size, trials = _FIRST_MODEL, len(measured.trials)
+        while size * _REFIT <= trials:
             size = int(size * _REFIT)
         if self._fitted is None or self._fitted[0] != size:
             first = measured.first(size)

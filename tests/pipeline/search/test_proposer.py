@@ -1,5 +1,7 @@
 """Proposals: what they promise, and that they keep it."""
 
+from dataclasses import replace
+
 import moocore
 import numpy as np
 import pytest
@@ -105,6 +107,18 @@ def test_a_proposer_that_was_used_before_proposes_the_same() -> None:
     new = ModelProposer(problem())
     a, b = (p.propose(history.first(72), 8, np.random.default_rng(9)) for p in (used, new))
     assert (a == b).all()
+
+
+def test_what_trials_told_of_does_not_stand_for_trials() -> None:
+    """Few paths teach nothing of most decisions, however much each tells of its own."""
+    paths = random_paths(problem(), SPACE.encode([]), 120, np.random.default_rng(0))
+    told = np.arange(120) % 6 > 0
+    history = replace(history_of(paths), told=told)
+    assert history.first(3).told.tolist() == told[:18].tolist()
+    assert len(history.trials) == 20
+    rows = ModelProposer(problem()).propose(history, 8, np.random.default_rng(1))
+    plain = random_paths(problem(), history.matrix, 8, np.random.default_rng(1))
+    assert (rows == plain).all()
 
 
 @pytest.mark.parametrize("error", [0.0, 0.01])
