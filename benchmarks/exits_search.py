@@ -3,13 +3,14 @@
     paretopath search recipes/digits_vit.yaml
     python benchmarks/exits_search.py RUN [--trials 200] [--seeds 0 1 2] [--kept FILE]
 
-RUN is a run directory with weights; FILE keeps what has run. Three ways, each with the same number of evaluations where it
-has any: paths are searched, then policies on those of the front; policies on the full path alone;
-and a search whose paths say themselves what share of their images leaves at each exit. What each
-finds then gets the same: thresholds searched on validation over its paths, with what was fitted to
-each path and to each exit on its way. Everything is chosen on validation; the hypervolume of
-expected energy and accuracy, as a share of the full path's energy times 1, is also of the test
-split, by which nothing was chosen. What exits say is computed in bfloat16 where the processor does.
+RUN is a run directory with weights; FILE keeps what has run. Three ways, each with the same number
+of evaluations where it has any: paths are searched, then policies on those of the front; policies
+on the full path alone; and a search whose paths say themselves what share of their images leaves at
+each exit. What each finds then gets the same: thresholds searched on validation over its paths,
+with what was fitted to each path and to each exit on its way. Everything is chosen on validation;
+the hypervolume of expected energy and accuracy, as a share of the full path's energy times 1, is
+also of the test split, by which nothing was chosen. What exits say is computed in bfloat16 where
+the processor does.
 """
 
 import argparse
