@@ -4,18 +4,16 @@ Only what lies around the blocks is traced (``torch.fx``); a block itself may do
 is live at a cut is the state: one tensor, or a tuple of several, so a long skip passes through.
 """
 
-import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
+from search_spaces.blocks.example_tracer import ExampleTracer, defaults
 from search_spaces.blocks.weighing import Weights
-from search_spaces.timm_alone import get_notrace_functions
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class Traced:
         """A model's graph, and what its nodes give for the images."""
         through = self.weights.holders()
         while True:
-            tracer = _Tracer(through, images, _defaults(model))
+            tracer = ExampleTracer(through, images, defaults(model))
             try:
                 with torch.no_grad():
                     graph = tracer.trace(model, concrete_args=tracer.defaults)
@@ -168,106 +166,6 @@ class Traced:
         called = [str(node.target) for node in run if node.op == "call_module"]
         heavy = [name for name in called if self.weights.of(name)]
         return (heavy or called or [run[0].name])[0] or "model"
-
-
-class _Tracer(fx.Tracer):
-    """Traces through some modules alone, and runs what it traces on an example.
-
-    So what a model's code asks of shapes, types and settings on its way has an answer: that of the
-    example. What it asks of a tensor's content has none.
-
-    Args:
-        through: the names of these modules; every other one is a call.
-        images: the example.
-        defaults: of what the model takes besides.
-
-    Attributes:
-        innermost: the module inside which tracing was when it failed.
-    """
-
-    def __init__(self, through: set[str], images: Tensor, defaults: Mapping[str, Any]) -> None:
-        functions = tuple(f for f in get_notrace_functions() if callable(f))
-        super().__init__(autowrap_functions=functions)
-        self.through = through
-        self.defaults = dict(defaults)
-        self.innermost = ""
-        self._failed = False
-        self._runs = False
-        self._given = iter((images, *defaults.values()))
-        self._values: dict[fx.Node, Any] = {}
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name not in self.through
-
-    def call_module(
-        self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if self._runs:
-            return forward(*args, **kwargs)
-        try:
-            return super().call_module(m, forward, args, kwargs)
-        except Exception:
-            name = self.path_of_module(m)
-            if not self._failed and name in self.through:
-                self._failed, self.innermost = True, name
-            raise
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if self._runs:
-            return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def create_proxy(self, *args: Any, **kwargs: Any) -> Any:
-        proxy: fx.Proxy = super().create_proxy(*args, **kwargs)
-        is_nothing = self.value(proxy.node) is None and proxy.node.op != "placeholder"
-        return None if is_nothing else proxy  # so that ``is None`` has an answer
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        value = self.value(obj.node)
-        return super().to_bool(obj) if isinstance(value, Tensor) else bool(value)
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
-
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        return (obj[i] for i in range(len(self.value(obj.node))))  # type: ignore[index]
-
-    def value(self, node: fx.Node) -> Any:
-        """What a node gives for the example."""
-        if node not in self._values:
-            is_outermost, self._runs = not self._runs, True
-            try:
-                self._values[node] = self._run(node)
-            finally:
-                self._runs = not is_outermost
-        return self._values[node]
-
-    def _run(self, node: fx.Node) -> Any:
-        if node.op == "placeholder":
-            return next(self._given)
-        if node.op == "get_attr":
-            return attrgetter(str(node.target))(self.root)
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)
-        if callable(node.target):
-            return node.target(*args, **kwargs)
-        if node.op == "call_module":
-            return self.root.get_submodule(node.target)(*args, **kwargs)
-        return getattr(args[0], node.target)(*args[1:], **kwargs)
-
-
-class _Proxy(fx.Proxy):
-    """A stand-in that has the length of what it stands for."""
-
-    tracer: _Tracer
-
-    def __len__(self) -> int:
-        return len(self.tracer.value(self.node))
-
-
-def _defaults(model: nn.Module) -> dict[str, Any]:
-    """The defaults of what a model's forward takes besides images."""
-    _, *others = inspect.signature(model.forward).parameters.values()
-    return {p.name: p.default for p in others if p.default is not inspect.Parameter.empty}
 
 
 def _call_of_all(images: Tensor, output: Any) -> tuple[fx.Graph, dict[fx.Node, Any]]:
