@@ -120,8 +120,9 @@ def drawn(body: nn.Module, state: Any) -> tuple[nn.Module, Any]:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in filter(torch.is_floating_point, body.parameters()):
-            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-            parameter.add_(noise / max(1, parameter[0].numel()) ** 0.5 if parameter.ndim else noise)
+            noise = torch.randn(parameter.shape, generator=generator)  # float32: a quarter the time
+            inputs = max(1, parameter[0].numel()) if parameter.ndim else 1
+            parameter.add_(noise, alpha=inputs**-0.5)
     return body, tree_map(_double, state)
 
 
