@@ -223,7 +223,7 @@ def repaired(bench: Bench, path: ExecutionPath) -> nn.Module:
 def pruned(bench: Bench, criterion: str, ratio: float, is_global: bool) -> nn.Module:
     """A copy of the original without a share of its channels, by a peer's criterion."""
     plain = copy.deepcopy(bench.original)
-    ignored = [plain.get_submodule(bench.space.classifier)]
+    ignored = [plain.get_submodule(name) for name in bench.space.classifiers]
     if SETUPS[bench.arguments.model].inside_only:
         makers = {name for unit in bench.space.plan for g in unit.groups for name in g.makers}
         layers = dict(plain.named_modules())
