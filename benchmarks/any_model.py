@@ -15,7 +15,8 @@ Ours: all widths alike, sliced with batch-norm statistics measured, and repaired
 of a search that costs no more. The peers prune to the same MACs, or the next more, by BasePruner's
 criteria, local and global, and get statistics from the same calibration images. Taylor importance
 sees their labels, nothing of ours does. Then each trains on the first images of train.parquet:
-labels alone, SGD, the same order, augmentation and number of epochs for all. All accuracies are of
+labels alone, SGD, the same order, augmentation and number of epochs for all; ours, searched, once
+more with the trained full model as its teacher too, as retraining does it. All accuracies are of
 the images in the other file, of which the search looks at the first. DIR keeps what has run.
 """
 
@@ -31,6 +32,8 @@ import datasets
 import torch
 import torch_pruning
 from environment import fast_forward, save
+from safetensors.torch import load_model as load_model_file
+from safetensors.torch import save_model as save_model_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -42,6 +45,7 @@ from paretopath.evaluation.batch_norm import recalibrate
 from paretopath.paths import ExecutionPath
 from paretopath.recipe import Recipe
 from paretopath.run import Run, assemble, load_model
+from paretopath.tasks.classification.task import Classification
 from search_spaces.blocks.space import BlocksSpace
 
 STEPS = ("before", "search", "after")
@@ -51,6 +55,7 @@ CRITERIA: Mapping[str, Callable[[], Any]] = {
     "Taylor": torch_pruning.importance.GroupTaylorImportance,
 }
 MOST_PRUNED = 0.9  # of a layer: a global ranking would empty some
+TAUGHT = "taught by the full model"
 EIGHTHS = [i / 8 for i in range(1, 9)]
 
 
@@ -296,15 +301,31 @@ def rows(bench: Bench, width: float, steps: list[str]) -> Iterator[tuple[str, An
     saved = 1 - bench.count_macs(bench.model.extract(path)) / bench.macs
     if "search" in steps:
         yield "ours: searched, repaired", lambda: searched(bench, saved)
+        if "after" in steps:
+            yield f"ours: searched, repaired, {TAUGHT}", lambda: searched(bench, saved)
     for criterion in CRITERIA:
         for is_global in (False, True):
             name = f"Torch-Pruning: {criterion}, {'global' if is_global else 'local'}"
             yield name, lambda c=criterion, g=is_global: at_macs(bench, c, saved, g)
 
 
-def trained(bench: Bench, module: nn.Module) -> nn.Module:
-    """The model after some epochs of SGD (Nesterov) with a cosine, on labels alone."""
-    arguments = bench.arguments
+def full_trained(bench: Bench) -> nn.Module:
+    """The full model after the same training, kept."""
+    file = Path(bench.arguments.work) / "full_trained.safetensors"
+    full = copy.deepcopy(bench.original)
+    if file.is_file():
+        load_model_file(full, file)
+    else:
+        full = trained(bench, full)
+        save_model_file(full, str(file))
+    return full.eval()
+
+
+def trained(bench: Bench, module: nn.Module, teacher: nn.Module | None = None) -> nn.Module:
+    """The model after some epochs of SGD (Nesterov) with a cosine, on labels, and on what a teacher
+    says of the same images if there is one.
+    """
+    arguments, task = bench.arguments, Classification()
     module.train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         module.parameters(), lr=arguments.lr, momentum=0.9, weight_decay=5e-4, nesterov=True
@@ -319,11 +340,25 @@ def trained(bench: Bench, module: nn.Module) -> nn.Module:
             images = images.to(memory_format=torch.channels_last)
             with fast_forward():
                 logits = module(images)
-            nn.functional.cross_entropy(logits.float(), labels).backward()
+                told = teacher_says(teacher, images)
+            if told is None:
+                loss = task.loss(logits.float(), labels)
+            else:
+                loss = task.distillation_loss(logits.float(), told, labels)
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
     return module.eval()
+
+
+def teacher_says(teacher: nn.Module | None, images: Tensor) -> Tensor | None:
+    """(B, classes) a teacher's logits."""
+    if teacher is None:
+        return None
+    with torch.no_grad():
+        logits: Tensor = teacher(images)
+    return logits.float()
 
 
 def main() -> None:
@@ -360,7 +395,11 @@ def main() -> None:
         if "before" in wanted:
             row["before"] = bench.accuracy(module)
         if "after" in wanted:
-            row["after"] = bench.accuracy(trained(bench, copy.deepcopy(module)))
+            if name == "full":
+                row["after"] = bench.accuracy(full_trained(bench))
+            else:
+                teacher = full_trained(bench) if name.endswith(TAUGHT) else None
+                row["after"] = bench.accuracy(trained(bench, copy.deepcopy(module), teacher))
         print(name, json.dumps(row), flush=True)
         kept.write_text(json.dumps(result))
 
