@@ -25,6 +25,9 @@ from paretopath.weights.foreign import split_key
 DEVICE = "device"
 """In place of a preset: paths are priced by running them here."""
 
+AUGMENTED = "[{name: random_resized_crop, scale: [0.35, 1.0]}, random_horizontal_flip]"
+"""Of images that all weights are trained on."""
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -186,7 +189,7 @@ def _data(drafted: Draft, file: Path) -> str:
     resized = round(side / proposal.crop)
     origin = "of the model's published weights" if proposal.is_known else "a guess: nobody says"
     train = (
-        "[{name: random_resized_crop, scale: [0.35, 1.0]}, random_horizontal_flip]"
+        AUGMENTED
         if drafted.brings_all
         else "null # not augmented, so that the frozen model runs over the images once"
     )
@@ -237,9 +240,15 @@ def _learning(drafted: Draft) -> list[str]:
         rate = "1e-4"
     epochs = _epochs(images, 600, 3, 20)
     retrain = (
-        f"retrain: {{epochs: {epochs}, lr: {rate}, warmup_epochs: 1, mode: shared, "
-        f"select: count=4}}"
+        "retrain:\n"
+        f"  epochs: {epochs}\n"
+        f"  lr: {rate}\n"
+        "  warmup_epochs: 1\n"
+        "  mode: shared\n"
+        "  select: count=4"
     )
+    if not drafted.brings_all:
+        retrain += f"\n  transforms: {AUGMENTED}"
     return [train, retrain]
 
 

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from paretopath.recipe.data import Transforms
 from paretopath.recipe.section import Number, Section, Share
 from paretopath.recipe.selection import parse_selection
 
@@ -134,6 +135,10 @@ class RetrainSettings(TrainSettings):
         ge=2,
         description="training images on which mode `closed_form` re-solves, as many as there are "
         "and as fit into calibration.repair_mb at most",
+    )
+    transforms: Transforms | None = Field(
+        default=None,
+        description="of the images that paths are retrained on; null: data.transforms.train",
     )
     select: str = Field(
         default="count=4",

@@ -21,6 +21,7 @@ from paretopath.paths import ExecutionPath, SearchSpace, match_values
 from paretopath.policies.shares import LeavingCosts, LeavingSpace
 from paretopath.progress import PhaseListener, phase, unheard
 from paretopath.recipe import Accuracy, Recipe, parse_budget
+from paretopath.recipe.data import Transforms
 from paretopath.run.run import Run
 from paretopath.run.scoring import Scoring
 from paretopath.tasks.registry import create_task, open_data
@@ -149,11 +150,24 @@ def build_table(run: Run, space: ElasticSpace, *, on_phase: PhaseListener = unhe
     return table
 
 
-def build_scoring(run: Run, space: ElasticSpace, *, on_phase: PhaseListener = unheard) -> Scoring:
-    """How a run's accuracies are measured; RecipeError if the recipe has no images."""
+def build_scoring(
+    run: Run,
+    space: ElasticSpace,
+    *,
+    transforms: Transforms | None = None,
+    on_phase: PhaseListener = unheard,
+) -> Scoring:
+    """How a run's accuracies are measured; RecipeError if the recipe has no images.
+
+    Args:
+        run: has the recipe.
+        space: of its models.
+        transforms: of images that train, in place of the recipe's.
+        on_phase: hears of the opening and the reading of images.
+    """
     task = create_task(run.recipe.task, training=run.recipe.retrain)
     with phase(on_phase, "opening the data"):
-        images = open_images(run.recipe, space)
+        images = open_images(run.recipe, space, transforms)
     images.tell(on_phase)
     return Scoring.of(run.recipe, space, images, task, run.device)
 
@@ -171,10 +185,18 @@ def keep_table(table: CostTable, file: Path, *, sampled: int = 0) -> None:
     save_table(table, file)
 
 
-def open_images(recipe: Recipe, space: ElasticSpace) -> "DataSplits":
-    """The images of a recipe; RecipeError if it has none."""
+def open_images(
+    recipe: Recipe, space: ElasticSpace, transforms: Transforms | None = None
+) -> "DataSplits":
+    """The images of a recipe, those that train by other transforms if there are some; RecipeError
+    if it has none.
+    """
+    data = recipe.data_for("this")
+    if transforms is not None:
+        lists = data.transforms.model_copy(update={"train": transforms})
+        data = data.model_copy(update={"transforms": lists})
     return open_data(
-        recipe.data_for("this"),
+        data,
         recipe.task,
         input_shape=space.input_shape,
         num_classes=getattr(space, "num_classes", None),

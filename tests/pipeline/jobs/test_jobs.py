@@ -156,6 +156,29 @@ def test_retraining_that_is_done_is_not_done_again(run: Run, monkeypatch) -> Non
     assert jobs.retrain(run, job) == first
 
 
+@pytest.mark.parametrize("augmented", [False, True])
+def test_retraining_has_transforms_of_its_own(
+    run: Run, augmented: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if augmented:
+        run.recipe = run.recipe.with_overrides(
+            {"retrain.transforms": [{"name": "random_affine", "degrees": 30}]}
+        )
+    seen: list[torch.Tensor] = []
+
+    def look(module, loader, **options) -> None:
+        seen.extend(images.sum((1, 2, 3)).sort().values for images, _ in (*loader, *loader))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("paretopath.training.trainer.fit", look)
+    (job,) = jobs.plan_retraining(run, selection="knee", mode="shared")
+    with pytest.raises(KeyboardInterrupt):
+        jobs.retrain(run, job)
+    halves = [torch.cat(seen[: len(seen) // 2]), torch.cat(seen[len(seen) // 2 :])]
+    once, again = (half.sort().values for half in halves)
+    assert torch.allclose(once, again, atol=1e-4) is not augmented
+
+
 def test_an_interrupted_retraining_goes_on_from_its_checkpoint(run: Run) -> None:
     (job,) = jobs.plan_retraining(run, selection="knee", mode="shared")
 

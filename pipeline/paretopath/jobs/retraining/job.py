@@ -48,7 +48,9 @@ def retrain(
     known = finished(job, settings)
     if known is not None:
         return known
-    scoring = build_scoring(run, build_space(run.recipe), on_phase=on_phase)
+    scoring = build_scoring(
+        run, build_space(run.recipe), transforms=settings.transforms, on_phase=on_phase
+    )
     folder = job.folder
     progress = Progress(0 if job.mode == "closed_form" else settings.epochs)
     if part.is_first:
