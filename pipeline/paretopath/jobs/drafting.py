@@ -25,9 +25,6 @@ from paretopath.weights.foreign import split_key
 DEVICE = "device"
 """In place of a preset: paths are priced by running them here."""
 
-AUGMENTED = "[{name: random_resized_crop, scale: [0.35, 1.0]}, random_horizontal_flip]"
-"""Of images that all weights are trained on."""
-
 
 @dataclass(frozen=True)
 class Draft:
@@ -189,7 +186,7 @@ def _data(drafted: Draft, file: Path) -> str:
     resized = round(side / proposal.crop)
     origin = "of the model's published weights" if proposal.is_known else "a guess: nobody says"
     train = (
-        AUGMENTED
+        "[{name: random_resized_crop, scale: [0.35, 1.0]}, random_horizontal_flip]"
         if drafted.brings_all
         else "null # not augmented, so that the frozen model runs over the images once"
     )
@@ -247,8 +244,6 @@ def _learning(drafted: Draft) -> list[str]:
         "  mode: shared\n"
         "  select: count=4"
     )
-    if not drafted.brings_all:
-        retrain += f"\n  transforms: {AUGMENTED}"
     return [train, retrain]
 
 

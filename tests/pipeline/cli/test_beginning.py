@@ -132,7 +132,6 @@ def test_a_head_for_other_classes_is_trained_first(
     assert recipe.data is not None and recipe.weights == str(tmp_path / "mine.pth")
     assert bool(found["new"]) == (classes != 3) == ("on the frozen rest" in text)
     assert (recipe.data.transforms.train is None) == (classes != 3)
-    assert (recipe.retrain.transforms is None) == (classes == 3)
 
 
 def test_what_was_found_is_shown_and_what_is_typed_next(said: Said, photos: Path) -> None:
