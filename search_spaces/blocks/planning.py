@@ -83,7 +83,7 @@ def plan(model: nn.Module, images: Tensor) -> Plan:
         block, look = known[alike]
         look = look if block == piece.block else look.renamed(block, str(piece.block))
         once = tuple(writer for writer in look.writers if writer.layer not in repeated)
-        if any(repeated & _layers(group) for group in look.groups):
+        if any(repeated & group.layers for group in look.groups):
             look = replace(look, groups=(), left={piece.name: "it runs more than once"})
         for name, why in look.left.items():
             module = name or piece.name
@@ -126,18 +126,14 @@ def _look(piece: Piece, body: nn.Module, state: Any) -> _Look:
     like_attention = list(find_heads(body))
     found = find_groups(body, state, [group.name for group in like_attention if group.name])
     heads, wrong_heads = tried(body, like_attention, state)
-    taken = set[str]().union(*map(_layers, heads))
-    others = [group for group in _without_gates(found.groups) if not taken & _layers(group)]
+    taken = set[str]().union(*(group.layers for group in heads))
+    others = [group for group in _without_gates(found.groups) if not taken & group.layers]
     groups, wrong = tried(body, others, state)
     known = {layer for group in like_attention for layer in group.makers}
     left = {name: why for name, why in {**found.left, **wrong}.items() if name not in known}
     place = piece.replaces if piece.block is not None else None
     adds, writers = find_sums(body, (*heads, *groups), state, place)
     return _Look((*heads, *groups), adds, writers, wrong_heads | left)
-
-
-def _layers(group: Group) -> set[str]:
-    return {*group.makers, *(span.layer for span in group.readers)}
 
 
 def _signature(piece: Piece, body: nn.Module, state: Any) -> Hashable:
@@ -175,7 +171,7 @@ def _breaks(piece: Piece, groups: Sequence[Group]) -> set[str]:
 
     A group that begins after another one has ended can be in a unit of its own.
     """
-    places = [sorted(_place(piece, layer) for layer in _layers(group)) for group in groups]
+    places = [sorted(_place(piece, layer) for layer in group.layers) for group in groups]
     breaks, end = set(), -1
     for first, *_, last in sorted(places):
         if first > end:

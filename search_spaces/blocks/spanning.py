@@ -45,12 +45,12 @@ def find_streams(
     spanning = [
         group
         for group in found.groups
-        if homes.keys() >= set(_layers(group))
-        and len({homes[name] for name in _layers(group)}) > 1
+        if homes.keys() >= group.layers
+        and len({homes[name] for name in group.layers}) > 1
         and not inside & set(group.makers)
     ]
     sound, wrong = tried(model, spanning, images)
-    wrong |= {g.name: "it runs more than once" for g in sound if plan.repeated & {*_layers(g)}}
+    wrong |= {g.name: "it runs more than once" for g in sound if plan.repeated & g.layers}
     names = [unit.piece.name for unit in plan.units]
     streams = tuple(_stream(group, names, homes) for group in sound if group.name not in wrong)
     left = {name: why for name, why in {**found.left, **wrong}.items() if name not in inside}
@@ -68,12 +68,8 @@ def _homes(model: nn.Module, plan: Plan) -> dict[str, str]:
     return homes
 
 
-def _layers(group: Group) -> list[str]:
-    return [*group.makers, *(span.layer for span in group.readers)]
-
-
 def _stream(group: Group, names: Sequence[str], homes: Mapping[str, str]) -> Stream:
-    places = [names.index(homes[name]) for name in _layers(group)]
+    places = [names.index(homes[name]) for name in group.layers]
     between = names[min(places) : max(places) + 1]
     return Stream(group, {unit: _part(group, unit, homes) for unit in between})
 

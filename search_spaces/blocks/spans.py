@@ -42,6 +42,11 @@ class Group:
     is_heads: bool = False
     is_part: bool = False
 
+    @property
+    def layers(self) -> set[str]:
+        """Those that make the channels or read them."""
+        return {*self.makers, *(span.layer for span in self.readers)}
+
     def renamed(self, name: Callable[[str], str]) -> "Group":
         """The same group of layers with other names."""
         readers = (

@@ -237,12 +237,8 @@ def _learning(drafted: Draft) -> list[str]:
         rate = "1e-4"
     epochs = _epochs(images, 600, 3, 20)
     retrain = (
-        "retrain:\n"
-        f"  epochs: {epochs}\n"
-        f"  lr: {rate}\n"
-        "  warmup_epochs: 1\n"
-        "  mode: shared\n"
-        "  select: count=4"
+        f"retrain: {{epochs: {epochs}, lr: {rate}, warmup_epochs: 1, mode: shared, "
+        f"select: count=4}}"
     )
     return [train, retrain]
 
